@@ -1,0 +1,1 @@
+"""The command `wavlm-meeting`, the only part that knows a terminal; wavlm_meeting.cli."""

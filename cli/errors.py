@@ -1,0 +1,70 @@
+"""What each exception means to a user: one table, one line, one exit status."""
+
+import traceback
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from wavlm_meeting.cli.output import show_error, show_text_on_stderr
+
+DOCTOR = "run 'wavlm-meeting doctor' to see what is broken in the environment."
+
+
+class Meaning(NamedTuple):
+    """What to say about an exception, and how the command ends because of it."""
+
+    line: str
+    """The line to show; `{error}` stands for the exception."""
+    status: int
+    """The exit status."""
+
+
+INTERRUPTED = Meaning("interrupted; files already written are complete.", 130)
+
+MEANINGS = {
+    "WavLMMeetingError": Meaning("{error}", 2),
+    "KeyboardInterrupt": INTERRUPTED,
+    "Abort": INTERRUPTED,
+    "ImportError": Meaning("{error}; " + DOCTOR, 2),
+    "OutOfMemoryError": Meaning("the GPU's memory is full; try --device cpu.", 2),
+    "MemoryError": Meaning("not enough memory; close other programs and try again.", 2),
+    "OSError": Meaning(
+        "{error.filename}: {error.strerror}; check the path, its rights and the free space.", 2
+    ),
+    "BaseException": Meaning(
+        "a bug in wavlm-meeting: {error!r}; add --traceback to see where, and report it.", 1
+    ),
+}
+"""What an exception means, by the name of its class or of a base: the first row that fits holds.
+
+Names stand for the classes, since importing torch for one of them would take seconds.
+"""
+
+
+def meaning_of(error: BaseException) -> Meaning:
+    """Find the table's row for an exception and write the line out."""
+    if hasattr(error, "format_message"):  # Typer's own: a wrong option, argument or command
+        return Meaning(error.format_message(), 2)
+    if isinstance(error, OSError) and error.errno is None:  # a shared library that does not load
+        return Meaning(f"{error}; {DOCTOR}", 2)
+    if isinstance(error, OSError) and error.filename is None:  # as when a disk is full
+        return Meaning(f"{error.strerror}; free some space and try again.", 2)
+    names = [kind.__name__ for kind in type(error).__mro__]
+    row = MEANINGS[next(name for name in MEANINGS if name in names)]
+    return Meaning(row.line.format(error=error), row.status)
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """Shows errors the way this run was asked to."""
+
+    traceback: bool = False
+    """Whether to show where an error arose, above its line."""
+
+    def report(self, error: BaseException) -> int:
+        """Show an exception and return the exit status it stands for."""
+        if self.traceback:
+            show_text_on_stderr("".join(traceback.format_exception(error)))
+        line, status = meaning_of(error)
+        if line:  # Typer's answer to a bare command is its help, shown already
+            show_error(line)
+        return status

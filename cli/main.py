@@ -1,0 +1,62 @@
+"""The command `wavlm-meeting`: every command group, and how a run begins and ends."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from wavlm_meeting.cli import diarize, doctor, models, report, score
+from wavlm_meeting.cli.errors import INTERRUPTED, Reporter
+from wavlm_meeting.cli.output import show_line, speak_plainly
+
+app = typer.Typer(
+    name="wavlm-meeting",
+    help="Who spoke when: speaker and meeting analysis on a WavLM core.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help answers in half the time
+)
+app.command("diarize", short_help="Write who spoke when.", no_args_is_help=True)(diarize.diarize)
+app.add_typer(score.app, name="score")
+app.add_typer(report.app, name="report")
+app.add_typer(models.app, name="models")
+app.command("doctor", short_help="Tell what is broken here, and its cure.")(doctor.doctor)
+
+
+def _show_version(wanted: bool) -> None:
+    """Print the version and leave."""
+    if wanted:
+        from wavlm_meeting import __version__
+
+        show_line(f"wavlm-meeting {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _globals(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+    _traceback: Annotated[
+        bool,
+        typer.Option("--traceback", help="Show where an error arose; allowed anywhere."),
+    ] = False,
+) -> None:
+    """Take the options of all commands; `main` has acted on --traceback already."""
+
+
+def main() -> None:
+    """Run the command as typed and exit: 0 done, 2 a problem with its cure, 130 interrupted."""
+    speak_plainly()
+    words = [word for word in sys.argv[1:] if word != "--traceback"]
+    reporter = Reporter(traceback=len(words) < len(sys.argv) - 1)
+    command = typer.main.get_command(app)
+    try:
+        status = command.main(words, "wavlm-meeting", standalone_mode=False, obj=reporter)
+    except BaseException as error:  # noqa: BLE001 - the last stop: all become a line and a status
+        status = reporter.report(error)
+    if status == INTERRUPTED.status:
+        status = reporter.report(KeyboardInterrupt())
+    sys.exit(status)

@@ -1,0 +1,50 @@
+"""Options that several commands share, each written once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wavlm_meeting.errors import SettingsError
+
+Model = Annotated[
+    str,
+    typer.Option(metavar="NAME|PATH|HUB-ID", help="Model: an embedded name, a folder or a hub id."),
+]
+Device = Annotated[
+    str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute; auto takes a GPU if any.")
+]
+Channel = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Channel to use, from 1; default: the mean of all."),
+]
+NumSpeakers = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Number of speakers, if known.")
+]
+MinSpeakers = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Number of speakers, at least.")
+]
+MaxSpeakers = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Number of speakers, at most.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show warnings and errors only.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
+
+
+def check_speaker_counts(num: int | None, low: int | None, high: int | None) -> None:
+    """Refuse speaker counts that contradict each other; raises SettingsError."""
+    if num is not None and (low is not None or high is not None):
+        raise SettingsError(
+            "--num-speakers fixes the count; leave out --min-speakers and --max-speakers."
+        )
+    if low is not None and high is not None and low > high:
+        raise SettingsError(f"--min-speakers {low} is above --max-speakers {high}; swap them.")
+
+
+def make_folder(path: Path) -> Path:
+    """Make the folder of `--out`, with its parents; raises SettingsError where none can be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise SettingsError(f"--out {path}: a file is in the way; name a folder.") from None
+    return path

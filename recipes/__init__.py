@@ -1,0 +1,1 @@
+"""Recipes: from a corpus to a model and its table of figures."""

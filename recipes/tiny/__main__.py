@@ -1,0 +1,40 @@
+"""`python -m wavlm_meeting.recipes.tiny`: the embedded model from a corpus, stage by stage."""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wavlm_meeting.config import read_toml
+from wavlm_meeting.recipes.tiny.prepare import prepare
+from wavlm_meeting.recipes.tiny.settings import TinySettings
+from wavlm_meeting.recipes.tiny.train import train
+
+STAGES = ("prepare", "train")
+
+
+def main(
+    corpus: Annotated[Path, typer.Option(help="Folder with manifest.csv, speech/ and noise/.")],
+    work: Annotated[Path, typer.Option(help="Folder for everything that is made on the way.")],
+    settings: Annotated[Path, typer.Option(help="TOML file with all choices.")] = Path(
+        __file__
+    ).with_name("tiny.toml"),
+    stages: Annotated[str, typer.Option(help="Stages to run, with commas between.")] = ",".join(
+        STAGES
+    ),
+) -> None:
+    """Run the stages; each one that is done is left as it is."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    chosen = read_toml(settings, TinySettings)
+    for stage in stages.split(","):
+        if stage == "prepare":
+            prepare(corpus, work)
+        elif stage == "train":
+            train(work, chosen)
+        else:
+            raise typer.BadParameter(f"no stage '{stage}': there are {', '.join(STAGES)}.")
+
+
+if __name__ == "__main__":
+    typer.run(main)

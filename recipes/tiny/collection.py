@@ -1,0 +1,106 @@
+"""The prepared corpus in memory: utterances, noises and the teacher's embeddings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavlm_meeting.audio.simulate import Utterance
+from wavlm_meeting.errors import SettingsError
+from wavlm_meeting.units import SAMPLE_RATE
+
+
+@dataclass(frozen=True)
+class Collection:
+    """One split of the prepared corpus."""
+
+    samples: NDArray[np.int16]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    teacher: NDArray[np.float32]
+    """(utterances, 256); zeros where the teacher had too little speech."""
+    voices: dict[str, list[Utterance]]
+    """Utterances by speaker; every unlabelled utterance counts as a speaker of its own."""
+    sources: dict[str, list[str]]
+    """Speakers by the collection that they come from."""
+    noises: list[tuple[int, int]]
+    """(index, samples) of the backgrounds."""
+    labelled: list[str]
+    """Speakers with at least two utterances, in a fixed order: the classes of training."""
+
+    def audio(self, index: int) -> NDArray[np.int16]:
+        """Return the samples of an utterance or noise."""
+        return self.samples[self.starts[index] : self.starts[index] + self.lengths[index]]
+
+
+def load_collection(work: Path, split: str) -> Collection:
+    """Load the `train`, `dev` or `test` part of what `prepare` wrote.
+
+    Raises SettingsError if the stage `prepare` has not run.
+    """
+    if not (work / "utterances.npz").exists():
+        raise SettingsError(f"{work}: nothing prepared there; run the stage 'prepare' first.")
+    table = np.load(work / "utterances.npz")
+    span_ends = np.cumsum(table["span_count"])
+    voices: dict[str, list[Utterance]] = {}
+    sources: dict[str, list[str]] = {}
+    noises = []
+    chosen = np.flatnonzero(table["split"] == split)
+    for index in chosen.tolist():
+        if table["kind"][index] == "noise":
+            noises.append((index, int(table["length"][index])))
+        if table["kind"][index] != "speech" or not table["span_count"][index]:
+            continue
+        spans = table["spans"][span_ends[index] - table["span_count"][index] : span_ends[index]]
+        speaker = str(table["speaker"][index]) or f"utterance {index}"
+        if speaker not in voices:
+            sources.setdefault(str(table["source"][index]), []).append(speaker)
+        speech = tuple((int(start), int(end)) for start, end in spans)
+        voices.setdefault(speaker, []).append(Utterance(index, speaker, speech))
+    return Collection(
+        samples=np.load(work / "samples.npy", mmap_mode="r"),
+        starts=table["start"],
+        lengths=table["length"],
+        teacher=table["teacher"],
+        voices=voices,
+        sources=sources,
+        noises=noises,
+        labelled=sorted(name for name, said in voices.items() if len(said) > 1),
+    )
+
+
+def draw_speakers(
+    rng: np.random.Generator,
+    collection: Collection,
+    count: int,
+    one_source: float,
+    source_weights: dict[str, float],
+) -> list[str]:
+    """Draw `count` different speakers, with probability `one_source` all from one source.
+
+    A source's microphones give its speakers away: conversations within one source leave only the
+    voice to tell them apart.
+    """
+    names = [name for name in collection.sources if len(collection.sources[name]) >= count]
+    weights = np.array([source_weights.get(name, 0.0) for name in names])
+    if not weights.sum():
+        weights = np.ones(len(names))
+    if rng.random() < one_source:
+        source = names[int(rng.choice(len(names), p=weights / weights.sum()))]
+        return _choose(rng, collection.sources[source], count)
+    drawn: dict[str, None] = {}
+    while len(drawn) < count:
+        source = names[int(rng.choice(len(names), p=weights / weights.sum()))]
+        drawn[_choose(rng, collection.sources[source], 1)[0]] = None
+    return list(drawn)
+
+
+def speech_seconds(utterances: Sequence[Utterance]) -> float:
+    """Return how many seconds of speech there are."""
+    return sum(end - start for u in utterances for start, end in u.speech) / SAMPLE_RATE
+
+
+def _choose(rng: np.random.Generator, names: list[str], count: int) -> list[str]:
+    return [names[i] for i in rng.choice(len(names), count, replace=False)]

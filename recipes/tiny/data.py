@@ -1,0 +1,88 @@
+"""Training windows, drawn and rendered on the fly.
+
+B batch, N samples, T frames, S local speakers.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+from wavlm_meeting.audio.simulate import crop, draw_conversation, render
+from wavlm_meeting.diarization.task import Batch
+from wavlm_meeting.recipes.tiny.collection import Collection, draw_speakers
+from wavlm_meeting.recipes.tiny.settings import DataSettings
+from wavlm_meeting.units import SAMPLE_RATE
+from wavlm_meeting.wavlm.config import WavLMConfig
+
+
+class WindowBatches(IterableDataset[Batch]):
+    """An endless stream of batches; batch number n is the same whatever came before it."""
+
+    def __init__(
+        self,
+        collection: Collection,
+        settings: DataSettings,
+        encoder: WavLMConfig,
+        local_speakers: int,
+        seed: int,
+        first: int = 0,
+    ) -> None:
+        self.collection, self.settings, self.encoder = collection, settings, encoder
+        self.local_speakers, self.seed, self.first = local_speakers, seed, first
+        self.classes = {name: number for number, name in enumerate(collection.labelled)}
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        number = self.first + (worker.id if worker else 0)
+        while True:
+            yield self.batch(number)
+            number += worker.num_workers if worker else 1
+
+    def batch(self, number: int) -> Batch:
+        """Draw and render batch `number`."""
+        rng = np.random.default_rng((self.seed, number))
+        windows = [self._window(rng) for _ in range(self.settings.batch)]
+        return Batch(*(torch.from_numpy(np.stack(part)) for part in zip(*windows, strict=True)))
+
+    def _window(
+        self, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Cut a window out of the middle of a conversation."""
+        settings, collection = self.settings, self.collection
+        count = 1 + int(rng.choice(len(settings.speaker_shares), p=settings.speaker_shares))
+        names = draw_speakers(rng, collection, count, settings.one_source, settings.sources)
+        length = int(settings.window_s * SAMPLE_RATE)
+        plan = draw_conversation(
+            rng,
+            {name: collection.voices[name] for name in names},
+            2 * length,
+            settings.conversation,
+            collection.noises,
+        )
+        plan = crop(plan, int(rng.integers(length)), length)
+        waveform = render(plan, collection.audio, collection.audio)
+        return waveform, *self._targets(plan.turns(), length, plan)
+
+    def _targets(self, turns, length, plan):
+        """Return activities (T, S), classes (S,) or -1, teacher embeddings (S, 256)."""
+        names = list(dict.fromkeys(name for _, _, name in turns))[: self.local_speakers]
+        activities = np.zeros((self.encoder.frame_count(length), self.local_speakers), np.float32)
+        for start, end, name in turns:
+            if name in names:
+                activities[frame_range(self.encoder, start, end), names.index(name)] = 1.0
+        classes = np.full(self.local_speakers, -1, np.int64)
+        teacher = np.zeros((self.local_speakers, 256), np.float32)
+        for slot, name in enumerate(names):
+            classes[slot] = self.classes.get(name, -1)
+            heard = {p.utterance.index for p in plan.placements if p.utterance.speaker == name}
+            teacher[slot] = self.collection.teacher[sorted(heard)].sum(axis=0)
+        return activities, classes, teacher
+
+
+def frame_range(encoder: WavLMConfig, start: int, end: int) -> slice:
+    """Return the frames whose centres lie within the samples `start` to `end`."""
+    centre = encoder.receptive_field / 2
+    first = max(0, int(np.ceil((start - centre) / encoder.hop)))
+    return slice(first, max(first, int(np.ceil((end - centre) / encoder.hop))))

@@ -1,0 +1,95 @@
+"""Stage 3 and after: choose on dev, report on test."""
+
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from pyannote.core import Annotation
+from sklearn.metrics import roc_curve
+from torch import Tensor
+
+from wavlm_meeting.audio.read import read_audio
+from wavlm_meeting.audio.simulate import Samples
+from wavlm_meeting.diarization.pipeline import DiarizationPipeline, Heard
+from wavlm_meeting.formats.rttm import read_rttm
+from wavlm_meeting.formats.uem import read_uem
+from wavlm_meeting.recipes.tiny.collection import load_collection
+from wavlm_meeting.recipes.tiny.conversations import draw_set, rendered
+from wavlm_meeting.recipes.tiny.settings import EvaluationSettings
+from wavlm_meeting.scoring.diarization import DiarizationScore, score_diarization
+from wavlm_meeting.units import SAMPLE_RATE
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Something to diarize, with its reference."""
+
+    name: str
+    waveform: Samples
+    reference: Annotation
+
+
+def simulated(work: Path, split: str, settings: EvaluationSettings) -> list[Recording]:
+    """Return the simulated conversations of a split."""
+    collection = load_collection(work, split)
+    plans = draw_set(collection, settings)
+    return [Recording(*item) for item in rendered(collection, plans)]
+
+
+def meetings(corpus: Path) -> list[Recording]:
+    """Return the real meetings of the corpus; none of them is trained on."""
+    found = []
+    for path in sorted((corpus / "meetings").glob("*.flac")):
+        reference = read_rttm(path.with_suffix(".rttm"))
+        annotation = next(iter(reference.values()), Annotation(uri=path.stem))
+        found.append(Recording(path.stem, read_audio(path), annotation))
+    return found
+
+
+def score(
+    pipeline: DiarizationPipeline,
+    recordings: list[Recording],
+    heard: list[Heard],
+    corpus: Path | None = None,
+    *,
+    collar: float = 0.0,
+    count_given: bool = False,
+) -> DiarizationScore:
+    """Put together and score what was heard; with `corpus`, over the stretches of its UEM files."""
+    reference, hypothesis, uem = {}, {}, {}
+    for recording, local in zip(recordings, heard, strict=True):
+        count = len(recording.reference.labels()) if count_given else None
+        found = pipeline.assemble(recording.name, local, count or 1, count)
+        reference[recording.name] = recording.reference
+        hypothesis[recording.name] = found.to_annotation()
+        if corpus is not None:
+            path = corpus / "meetings" / f"{recording.name}.uem"
+            uem[recording.name] = next(iter(read_uem(path).values()))
+    return score_diarization(reference, hypothesis, uem or None, collar)
+
+
+@torch.inference_mode()
+def embed(pipeline: DiarizationPipeline, waveform: Samples) -> Tensor:
+    """Return the embedding (D,) of a recording of one voice: the mean over its windows."""
+    window = int(pipeline.settings.window_s * SAMPLE_RATE)
+    vectors = []
+    for start in range(0, max(1, len(waveform) - SAMPLE_RATE), window):
+        piece = torch.from_numpy(waveform[start : start + window])[None]
+        hidden_states = pipeline.encoder(piece).hidden_states
+        mask = torch.ones(1, 1, hidden_states[0].shape[1])
+        vectors.append(pipeline.heads.embedding(hidden_states, mask)[0, 0])
+    return torch.nn.functional.normalize(torch.stack(vectors).mean(dim=0), dim=0)
+
+
+def equal_error_rate(pipeline: DiarizationPipeline, corpus: Path, trials: str) -> float:
+    """Return the equal error rate of a trial list, scored by the cosine of embeddings."""
+    lines = [line.split() for line in (corpus / trials).read_text().splitlines()]
+    paths = {path for _, *pair in lines for path in pair}
+    vectors = {path: embed(pipeline, read_audio(corpus / path)) for path in sorted(paths)}
+    scores = [float(vectors[a] @ vectors[b]) for _, a, b in lines]
+    false_alarms, hits, _ = roc_curve([int(label) for label, *_ in lines], scores)
+    misses = 1 - hits
+    best = int(np.argmin(np.abs(misses - false_alarms)))
+    return float((misses[best] + false_alarms[best]) / 2)

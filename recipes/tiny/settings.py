@@ -1,0 +1,62 @@
+"""Every choice of the recipe; `tiny.toml` holds the values that the shipped model came from."""
+
+from pydantic import Field
+
+from wavlm_meeting.audio.simulate import ConversationSettings
+from wavlm_meeting.config import Settings
+from wavlm_meeting.diarization.settings import DiarizationSettings
+from wavlm_meeting.diarization.task import TaskSettings
+from wavlm_meeting.wavlm.config import WavLMConfig
+
+
+class DataSettings(Settings):
+    """Windows that the model is trained on."""
+
+    window_s: float = Field(10.0, gt=0)
+    """Length of a window."""
+    batch: int = Field(8, ge=1)
+    """Windows in a batch."""
+    speaker_shares: tuple[float, ...] = (0.1, 0.35, 0.35, 0.2)
+    """Probability of a conversation between 1, 2, ... speakers."""
+    one_source: float = Field(0.7, ge=0, le=1)
+    """Probability that all speakers of a conversation come from one source."""
+    sources: dict[str, float] = {}
+    """Weight of each source; all equal if empty."""
+    conversation: ConversationSettings = ConversationSettings()
+    """How conversations are drawn."""
+
+
+class EvaluationSettings(Settings):
+    """Conversations for choosing (dev speakers) and reporting (test speakers)."""
+
+    seed: int = 20_260_101
+    """Seed of the set."""
+    speakers: tuple[int, ...] = (2, 3, 4, 5, 6)
+    """Numbers of speakers."""
+    conversations: int = Field(6, ge=1)
+    """Conversations of each number of speakers."""
+    length_s: float = Field(120.0, gt=0)
+    """Length of a conversation."""
+    overlap: tuple[float, float] = (0.1, 0.2)
+    """Bounds of the share of overlapped speech; conversations outside are drawn again."""
+    one_source: float = Field(0.5, ge=0, le=1)
+    """Probability that all speakers come from one source, where only the voice differs."""
+    conversation: ConversationSettings = ConversationSettings()
+    """How conversations are drawn."""
+
+
+class TinySettings(Settings):
+    """The whole recipe."""
+
+    seed: int = 1
+    """Seed of weights and data."""
+    encoder: WavLMConfig
+    """Architecture of the encoder."""
+    diarization: DiarizationSettings = DiarizationSettings()
+    """Sizes of the heads, and how recordings are cut and clustered."""
+    data: DataSettings = DataSettings()
+    """Training windows."""
+    task: TaskSettings = TaskSettings()
+    """Objective and optimiser."""
+    evaluation: EvaluationSettings = EvaluationSettings()
+    """Conversations for choosing and reporting."""

@@ -1,0 +1,73 @@
+"""Stage 2: train encoder and heads together on conversations drawn on the fly."""
+
+import logging
+from pathlib import Path
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from torch.utils.data import DataLoader
+
+from wavlm_meeting.diarization.model import DiarizationHeads
+from wavlm_meeting.diarization.task import DiarizationTask
+from wavlm_meeting.recipes.tiny.collection import load_collection
+from wavlm_meeting.recipes.tiny.data import WindowBatches
+from wavlm_meeting.recipes.tiny.filterbank import filterbank
+from wavlm_meeting.recipes.tiny.settings import TinySettings
+from wavlm_meeting.wavlm.model import WavLM
+
+log = logging.getLogger(__name__)
+
+
+def build_task(settings: TinySettings, classes: int) -> DiarizationTask:
+    """Return encoder and heads at their start, seeded."""
+    torch.manual_seed(settings.seed)
+    encoder = WavLM(settings.encoder, attention="dense")
+    with torch.no_grad():
+        first = encoder.frontend.layers[0].conv.weight
+        first.copy_(filterbank(first.shape[0], first.shape[2]))
+    heads = DiarizationHeads(
+        settings.encoder.layers, settings.encoder.width, **settings.diarization.head_sizes()
+    )
+    return DiarizationTask(encoder, heads, classes, settings.task)
+
+
+def train(work: Path, settings: TinySettings, workers: int = 1) -> Path:
+    """Train, or go on from the last checkpoint; return the path of the final one."""
+    collection = load_collection(work, "train")
+    task = build_task(settings, len(collection.labelled))
+    last = work / "checkpoints" / "last.ckpt"
+    done = torch.load(last, weights_only=True)["global_step"] if last.exists() else 0
+    batches = WindowBatches(
+        collection,
+        settings.data,
+        settings.encoder,
+        settings.diarization.local_speakers,
+        settings.seed,
+        first=done,
+    )
+    log.info("train: %d classes, from step %d", len(collection.labelled), done)
+    trainer = lightning.Trainer(
+        max_steps=settings.task.steps,
+        gradient_clip_val=settings.task.gradient_clip,
+        logger=CSVLogger(work, name="", version="log"),
+        callbacks=[
+            ModelCheckpoint(
+                dirpath=last.parent, save_last=True, save_top_k=0, every_n_train_steps=50
+            )
+        ],
+        log_every_n_steps=10,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        accelerator="auto",
+        devices=1,
+    )
+    trainer.fit(
+        task,
+        DataLoader(batches, batch_size=None, num_workers=workers, persistent_workers=workers > 0),
+        ckpt_path=last if done else None,
+        weights_only=True,
+    )
+    trainer.save_checkpoint(last)
+    return last

@@ -1,0 +1,152 @@
+"""`wavlm-meeting diarize` on real recordings, as typed."""
+
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from commands import COMMAND, Command
+from wavlm_meeting.formats import read_json, read_rttm
+
+NO_NETWORK = """
+import os, sys
+
+def forbid(event, arguments):
+    if event.startswith("socket.") and event != "socket.__new__":
+        sys.stderr.write(f"network: {event} {arguments}\\n")
+        sys.stderr.flush()
+        os._exit(99)
+
+sys.addaudithook(forbid)
+from wavlm_meeting.cli.main import main
+main()
+"""
+"""Runs the command in a Python that ends at the first use of the network."""
+
+
+def speakers_of(rttm: Path) -> set[str]:
+    """Return the speakers that an RTTM file names."""
+    return set().union(*(annotation.labels() for annotation in read_rttm(rttm).values()))
+
+
+def test_files_and_table_agree(command: Command, conversation: Path) -> None:
+    """RTTM, JSON and table tell of the same turns; the folder of --out is made."""
+    answer = command("diarize", conversation, "--format", "json", "--out", "new/folder")
+    assert (answer.returncode, answer.stderr) == (0, "")
+    out = command.folder / "new/folder"
+    assert {path.name for path in out.iterdir()} == {"conversation.json", "conversation.rttm"}
+    document = read_json(out / "conversation.json")
+    annotation = read_rttm(out / "conversation.rttm")["conversation"]
+    turns = [(turn.start, turn.end, turn.speaker) for turn in document.turns]
+    assert turns
+    assert sorted(turns) == sorted(
+        (round(segment.start, 3), round(segment.end, 3), speaker)
+        for segment, _, speaker in annotation.itertracks(yield_label=True)
+    )
+    rows = [line.split() for line in answer.stdout.splitlines()]
+    assert [row[:3] for row in rows if len(row) == 5 and row[0] in annotation.labels()] == [
+        [speaker, f"{start:.2f}", f"{end:.2f}"] for start, end, speaker in turns
+    ]
+    shares = [float(row[2]) for row in rows if len(row) == 3 and row[0] in annotation.labels()]
+    assert sum(shares) == pytest.approx(100, abs=0.2)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_number_of_speakers_is_honoured(count: int, command: Command, conversation: Path) -> None:
+    """`--num-speakers N` gives N speakers: 30 s of conversation carry up to three."""
+    answer = command("diarize", conversation, "--num-speakers", str(count))
+    assert answer.returncode == 0, answer.stderr
+    assert len(speakers_of(command.folder / "conversation.rttm")) == count
+
+
+def test_silence_is_a_result(command: Command, silence: Path) -> None:
+    """A silent recording gives an empty RTTM and a warning of one line, with status 0."""
+    answer = command("diarize", silence, "--quiet")
+    assert answer.returncode == 0
+    assert answer.stdout == ""
+    (line,) = answer.stderr.splitlines()
+    assert line.startswith("warning: ")
+    assert (command.folder / "silence.rttm").read_text() == ""
+
+
+def test_one_bad_file_stops_no_other(command: Command, conversation: Path, silence: Path) -> None:
+    """Bad files are a line each and status 2; the good ones, in folders too, are written."""
+    folder = command.folder / "many recordings"
+    folder.mkdir()
+    shutil.copy(conversation, folder / "good one.WAV")
+    (folder / "broken.mp3").write_bytes(b"\x00\x01 no sound")
+    (folder / "notes.txt").write_text("not a recording, and not named like one")
+    answer = command("diarize", "gone.wav", folder, silence, folder / "good one.WAV", "--quiet")
+    assert answer.returncode == 2
+    assert answer.stdout == ""
+    lines = answer.stderr.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["error", "error", "warning"]
+    assert "gone.wav" in lines[0]
+    assert "broken.mp3" in lines[1]
+    written = {path.name for path in command.folder.glob("*.*")}
+    assert written == {"good one.rttm", "silence.rttm"}
+
+
+def test_uses_no_network(tmp_path: Path, conversation: Path) -> None:
+    """Nothing is sent or looked up, though the hub is not told to stay offline."""
+    words = ["diarize", conversation, "--out", tmp_path, "--format", "json"]
+    online = {name: value for name, value in os.environ.items() if "OFFLINE" not in name}
+    answer = subprocess.run(
+        [sys.executable, "-c", NO_NETWORK, *words],
+        env=online,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert (tmp_path / "conversation.rttm").stat().st_size > 0
+
+
+def test_interrupt_leaves_nothing_half_written(tmp_path: Path, conversation: Path) -> None:
+    """Ctrl-C in the middle ends the command with status 130, one line, and no file."""
+    samples, rate = soundfile.read(conversation, dtype="int16")
+    long = tmp_path / "long.wav"
+    soundfile.write(long, np.tile(samples, 120), rate)
+    out = tmp_path / "out"
+    with subprocess.Popen(
+        [COMMAND, "diarize", long, "--out", out],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while not out.is_dir():  # made just before the model is loaded
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(4)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stdout == ""
+    assert [line.split(";")[0] for line in stderr.splitlines()] == ["error: interrupted"]
+    assert list(out.iterdir()) == []
+
+
+def test_bar_on_a_terminal_only(tmp_path: Path, conversation: Path) -> None:
+    """A terminal on standard error shows a progress bar; the result stays free of its codes."""
+    terminal, inside = pty.openpty()
+    answer = subprocess.run(
+        [COMMAND, "diarize", conversation],
+        cwd=tmp_path,
+        env={**os.environ, "TERM": "xterm"},
+        stdout=subprocess.PIPE,
+        stderr=inside,
+        check=True,
+    )
+    os.close(inside)
+    shown = os.read(terminal, 1 << 16)
+    os.close(terminal)
+    assert b"%" in shown
+    assert b"\x1b" not in answer.stdout

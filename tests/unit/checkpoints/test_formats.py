@@ -1,0 +1,102 @@
+"""The layout of a model is told by its content; what is none is refused in one line."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from wavlm_meeting.checkpoints import load_encoder
+from wavlm_meeting.checkpoints.bundle import Bundle
+from wavlm_meeting.checkpoints.formats import LAYOUTS, read_model, write_model
+from wavlm_meeting.checkpoints.torchaudio import MARK
+from wavlm_meeting.errors import CheckpointError, SettingsError
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_names_do_not_matter(tmp_path: Path, model: Bundle, layout: str) -> None:
+    """Under a name that says nothing, each layout is recognised and holds the same encoder."""
+    path = tmp_path / "download"
+    write_model(path, model.encoder_only(), layout)
+    found = read_model(path)
+    assert found.card.encoder.conv_layers == model.card.encoder.conv_layers
+    for name, tensor in model.state["encoder"].items():
+        assert torch.equal(found.state["encoder"][name], tensor), name
+
+
+@pytest.mark.parametrize("layout", ["huggingface", "bundle"])
+def test_heads_travel(tmp_path: Path, model: Bundle, layout: str) -> None:
+    """A head that the layout has a place for is written and read with its encoder."""
+    write_model(tmp_path / "model", model, layout)
+    found = read_model(tmp_path / "model")
+    assert found.card.heads == model.card.heads
+    for name, tensor in model.state["frame_classifier"].items():
+        assert torch.equal(found.state["frame_classifier"][name], tensor), name
+
+
+def test_unknown_layout(tmp_path: Path, model: Bundle) -> None:
+    """There are three layouts to write."""
+    with pytest.raises(SettingsError, match="choose one of bundle, huggingface, microsoft"):
+        write_model(tmp_path / "model", model, "fairseq")
+
+
+def test_folders_that_are_no_model(tmp_path: Path) -> None:
+    """An empty folder, and settings without parameters, say what they lack."""
+    with pytest.raises(CheckpointError, match=r"no model; a folder needs card\.toml .* or config"):
+        read_model(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "wavlm"}')
+    with pytest.raises(CheckpointError, match=r"neither model\.safetensors nor pytorch_model\.bin"):
+        read_model(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type":')
+    with pytest.raises(CheckpointError, match=r"config\.json: not readable as JSON"):
+        read_model(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(CheckpointError, match=r"config\.json: not a table"):
+        read_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.pt", b"", "no model; give a folder, or a file that torch.save wrote"),
+        ("a.wav", b"RIFF....WAVE", "no model; give a folder, or a file that torch.save wrote"),
+        ("a.safetensors", b"\x08\0\0\0\0\0\0\0{}      ", "give the folder around it"),
+        ("a.pt", b"\x80\x02garbage", "damaged or cut short"),
+    ],
+)
+def test_files_that_are_no_model(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    """Files of other kinds say what is expected instead."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        read_model(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"state_dict": {}, "epoch": 3}, r"holds state_dict, epoch \.\.\., which is neither"),
+        ([torch.zeros(1)], "holds a list, not a model"),
+        ({"cfg": None, "model": {}}, "'cfg' is not a table"),
+        ({"cfg": {}, "model": {}}, "its settings lack 'normalize'"),
+        ({MARK: 3}, f"'{MARK}' is a int, not a tensor"),
+    ],
+)
+def test_pickles_that_are_no_model(tmp_path: Path, content: object, message: str) -> None:
+    """Pickles of other content say what they hold."""
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=message):
+        read_model(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("layout", ["huggingface", "microsoft"])
+@pytest.mark.parametrize("kept", [0.1, 0.9, 0.999])
+def test_cut_short(tmp_path: Path, model: Bundle, layout: str, kept: float) -> None:
+    """A download that broke off is one line, wherever it broke."""
+    path = tmp_path / "model"
+    write_model(path, model.encoder_only(), layout)
+    file = path / "model.safetensors" if layout == "huggingface" else path
+    content = file.read_bytes()
+    file.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(CheckpointError) as error:
+        load_encoder(path)
+    assert "fetch it again" in str(error.value) or "no model" in str(error.value)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,215 @@
+"""Any audio or video file to mono float32 at 16 kHz, streamed."""
+
+import codecs
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from wavlm_meeting.audio.decoder import Decoder, DecodingStopped, NotDecodable
+from wavlm_meeting.audio.ffmpeg import FFmpegDecoder
+from wavlm_meeting.audio.sndfile import SndfileDecoder
+from wavlm_meeting.errors import AudioError, AudioWarning
+from wavlm_meeting.units import SAMPLE_RATE
+
+MINIMUM_S = 0.1
+"""Shorter recordings are refused: they hold no syllable."""
+
+
+def open_audio(source: str | Path, *, channel: int | None = None) -> "AudioReader":
+    """Open a recording for streaming; use it in a `with` statement.
+
+    All channels are averaged unless `channel` (counted from 1) picks one. Raises AudioError, in one
+    line that names the cure, for whatever holds no audio that can be read.
+    """
+    return AudioReader(source, channel=channel)
+
+
+def read_audio(source: str | Path, *, channel: int | None = None) -> NDArray[np.float32]:
+    """Read a whole recording as (samples,) at 16 kHz; parameters and errors as `open_audio`."""
+    with open_audio(source, channel=channel) as reader:
+        return np.concatenate(list(reader.blocks()))
+
+
+class AudioReader:
+    """An opened recording; made by `open_audio`."""
+
+    def __init__(self, source: str | Path, *, channel: int | None = None) -> None:
+        """Open `source`; raises AudioError."""
+        self.source = source
+        path = _existing_file(source)
+        self._decoder = _open_decoder(path)
+        self._channel = channel
+        self._consumed = False
+        channels = self._decoder.channels
+        if channel is not None and not 1 <= channel <= channels:
+            self.close()
+            has = "has one channel" if channels == 1 else f"has channels 1 to {channels}"
+            raise AudioError(f"{source}: no channel {channel}; the recording {has}.")
+
+    @property
+    def duration_s(self) -> float | None:
+        """Length in seconds as the header states or suggests it; None where it does not."""
+        return self._decoder.duration_s
+
+    def blocks(self, block_s: float = 10.0) -> Iterator[NDArray[np.float32]]:
+        """Yield the samples once, in blocks of about `block_s` seconds.
+
+        Block sizes do not change the samples, and there are round(frames * 16000 / rate) of them.
+        Raises AudioError for a recording that is too short or holds NaN or infinite samples, and
+        gives an AudioWarning where a damaged one ends before its header says.
+        """
+        if self._consumed:
+            raise RuntimeError("blocks() gives the recording once; open it again to read it again.")
+        self._consumed = True
+        pending: list[NDArray[np.float32]] = []
+        samples = 0
+        for block in self._resampled(block_s):
+            samples += len(block)
+            pending.append(block)
+            if samples >= MINIMUM_S * SAMPLE_RATE:
+                yield from pending
+                pending.clear()
+        if samples < MINIMUM_S * SAMPLE_RATE:
+            raise AudioError(
+                f"{self.source}: only {samples / SAMPLE_RATE:.3f} s of audio; "
+                f"give at least {MINIMUM_S} s."
+            )
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._decoder.close()
+
+    def __enter__(self) -> Self:
+        """Give the reader itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        self.close()
+
+    def _resampled(self, block_s: float) -> Iterator[NDArray[np.float32]]:
+        """Yield blocks at 16 kHz; a recording at 16 kHz passes unaltered."""
+        rate = self._decoder.rate
+        if rate == SAMPLE_RATE:
+            yield from self._mono(block_s)
+            return
+        resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+        for block in self._mono(block_s):
+            yield resampler.resample_chunk(block)
+        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+
+    def _mono(self, block_s: float) -> Iterator[NDArray[np.float32]]:
+        """Yield finite mono blocks at the recording's own rate."""
+        rate = self._decoder.rate
+        frames = gathered = 0
+        chunks: list[NDArray[np.float32]] = []
+        stopped = False
+        try:
+            for chunk in self._decoder.chunks():
+                chunks.append(chunk)
+                gathered += len(chunk)
+                if gathered >= block_s * rate:
+                    yield self._mixed(np.concatenate(chunks), frames)
+                    frames, gathered = frames + gathered, 0
+                    chunks.clear()
+        except DecodingStopped:
+            stopped = True
+        if chunks:
+            yield self._mixed(np.concatenate(chunks), frames)
+        if stopped:
+            self._report_break((frames + gathered) / rate)
+
+    def _mixed(self, block: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
+        """Turn (frames, channels) into (frames,): the picked channel or the mean of all."""
+        channels = block.shape[1]
+        first = 0 if self._channel is None else self._channel - 1
+        mono = block[:, first].copy()
+        if self._channel is None and channels > 1:
+            # Column by column: faster than mean(axis=1), and the same bits in blocks of any size.
+            for column in range(1, channels):
+                mono += block[:, column]
+            mono /= channels
+        if not np.isfinite(mono).all():
+            place_s = (frames + int(np.argmin(np.isfinite(mono)))) / self._decoder.rate
+            raise AudioError(
+                f"{self.source}: NaN or infinite samples at {place_s:.3f} s; "
+                "export the recording again."
+            )
+        return mono
+
+    def _report_break(self, end_s: float) -> None:
+        """Warn that the data ends at `end_s`; raises AudioError if next to nothing is left."""
+        if end_s < MINIMUM_S:
+            raise AudioError(
+                f"{self.source}: damaged from the start, nothing can be decoded; copy it again."
+            )
+        warnings.warn(
+            f"{self.source}: the file is damaged or cut off at {end_s:.2f} s; "
+            "only what comes before is analysed.",
+            AudioWarning,
+            stacklevel=2,
+        )
+
+
+def _existing_file(source: str | Path) -> Path:
+    """Return the path of a file that is there and not empty; raises AudioError."""
+    path = Path(source)
+    try:
+        if path.is_file():
+            if path.stat().st_size == 0:
+                raise AudioError(f"{source}: the file is empty (0 bytes); copy it again.")
+            return path
+        if path.is_dir():
+            raise AudioError(f"{source}: a folder, not a recording; name a file in it.")
+        exists = path.exists()
+    except (OSError, ValueError) as error:  # a name too long, a null byte, a folder without access
+        raise AudioError(f"{source!r}: cannot be opened: {error}.") from None
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(source)):
+        raise AudioError(f"{source}: a URL; download it first and give the file's path.")
+    if exists:
+        raise AudioError(f"{source}: not a regular file; save the audio to a file first.")
+    raise AudioError(f"{source}: no such file; check the path.")
+
+
+def _open_decoder(path: Path) -> Decoder:
+    """Open a file with libsndfile, or else with FFmpeg; raises AudioError."""
+    for decoder in (SndfileDecoder, FFmpegDecoder):
+        try:
+            return decoder(path)
+        except NotDecodable:
+            continue
+        except PermissionError:
+            raise AudioError(f"{path}: no permission to read it; change its rights.") from None
+    raise AudioError(f"{path}: {_why_not_decodable(path)}")
+
+
+def _why_not_decodable(path: Path) -> str:
+    """Tell a text, and an MP4 without its index, from what is simply unknown."""
+    with path.open("rb") as file:
+        head = file.read(1024)
+    if head[4:8] == b"ftyp":
+        return "cut off before its index ('moov'), so nothing can be decoded; copy it again."
+    if b"\0" not in head and _is_text(head):
+        return "a text file, not a recording; give an audio or video file."
+    return "not audio that libsndfile or FFmpeg can decode; convert it to WAV or FLAC first."
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether the first bytes of a file are UTF-8; its last character may be cut."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return True

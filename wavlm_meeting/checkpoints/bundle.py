@@ -1,0 +1,132 @@
+"""The project's own model format: a folder with `model.safetensors` and `card.toml`.
+
+The parameters of all parts (the encoder and any heads) share one file, as `<part>.<parameter>`.
+The card holds the SHA-256 of that file, so a damaged or exchanged one is never loaded.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from wavlm_meeting.checkpoints.card import Card, Storage, Weights, read_card
+from wavlm_meeting.checkpoints.folders import CARD, WEIGHTS, atomic_folder
+from wavlm_meeting.checkpoints.toml import dumps
+from wavlm_meeting.errors import CheckpointError
+from wavlm_meeting.files import sha256_of
+
+ENCODER = "encoder"
+"""The part that every bundle has."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model in memory: its card, and the parameters of its parts."""
+
+    card: Card
+    """What is known of the model; `card.weights` is there if it came from a bundle."""
+    state: dict[str, dict[str, Tensor]]
+    """Parameters and buffers in float32, by part and native name."""
+
+    def encoder_only(self) -> "Bundle":
+        """Return the model without its heads."""
+        card = self.card.model_copy(update={"heads": {}})
+        return Bundle(card, {ENCODER: self.state[ENCODER]})
+
+
+def write_bundle(
+    folder: str | Path,
+    state: Mapping[str, Mapping[str, Tensor]],
+    card: Card,
+    storage: Storage = "float32",
+) -> Card:
+    """Write a bundle at once or not at all, replacing what was at `folder`.
+
+    Args:
+        folder: Where to write it; its parents are made.
+        state: State dictionaries by part; `encoder` must be among them, and every other part
+            must be one of `card.heads`.
+        card: What to say about the model; its `weights` are filled in here.
+        storage: Number format to store floating-point tensors in. 16-bit formats halve the file
+            and round the parameters.
+
+    Returns:
+        The card as written.
+
+    Raises:
+        CheckpointError: Parts and card do not fit, or a parameter is not finite in `storage`.
+    """
+    if {ENCODER, *card.heads} != set(state):
+        raise CheckpointError(
+            f"{folder}: the card describes {_listed({ENCODER, *card.heads})}, "
+            f"the weights are those of {_listed(state)}; give both the same parts."
+        )
+    tensors = {
+        f"{part}.{name}": _stored(tensor, storage, f"{folder}: {part}.{name}")
+        for part, parameters in state.items()
+        for name, tensor in parameters.items()
+    }
+    with atomic_folder(folder) as fresh:
+        save_file(tensors, fresh / WEIGHTS)
+        weights = Weights(sha256=sha256_of(fresh / WEIGHTS), storage=storage)
+        card = card.model_copy(update={"weights": weights})
+        text = dumps(card.model_dump(mode="json"))
+        (fresh / CARD).write_text(text, encoding="utf-8")
+    return card
+
+
+def read_bundle(folder: str | Path) -> Bundle:
+    """Read a bundle and check its parameters against the card's hash.
+
+    Raises:
+        CheckpointError: The card or the weights are missing, damaged or do not belong together.
+    """
+    card = read_card(folder)
+    path = Path(folder) / WEIGHTS
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; copy the whole bundle, or fetch it again.")
+    if card.weights is None or sha256_of(path) != card.weights.sha256:
+        raise CheckpointError(
+            f"{path}: its SHA-256 is not the one in {CARD}; it is damaged or was exchanged: "
+            "copy the whole bundle, or fetch it again."
+        )
+    state: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for key, tensor in read_safetensors(path).items():
+        part, _, name = key.partition(".")
+        state[part][name] = tensor.float() if tensor.is_floating_point() else tensor
+    if {ENCODER, *card.heads} != set(state):
+        raise CheckpointError(
+            f"{path}: holds {_listed(state)}, but {CARD} describes "
+            f"{_listed({ENCODER, *card.heads})}."
+        )
+    return Bundle(card, dict(state))
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file onto the CPU; raises CheckpointError if it is damaged."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: not a readable safetensors file ({error}); fetch it again."
+        ) from None
+
+
+def _stored(tensor: Tensor, storage: Storage, where: str) -> Tensor:
+    """Copy a tensor in the form that the file takes; integers stay as they are."""
+    tensor = tensor.detach().cpu()
+    if not tensor.is_floating_point():
+        return tensor.clone(memory_format=torch.contiguous_format)
+    stored = tensor.to(getattr(torch, storage), memory_format=torch.contiguous_format, copy=True)
+    if not stored.isfinite().all():
+        raise CheckpointError(f"{where}: holds NaN, or a number too large for {storage}.")
+    return stored
+
+
+def _listed(parts: Mapping[str, object] | set[str]) -> str:
+    return ", ".join(f"'{part}'" for part in sorted(parts))

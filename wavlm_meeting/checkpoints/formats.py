@@ -1,0 +1,87 @@
+"""Reading a model from any known layout, told by its content, and writing it in three."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from wavlm_meeting.checkpoints.bundle import Bundle, read_bundle, write_bundle
+from wavlm_meeting.checkpoints.folders import CARD, CONFIG, WEIGHTS
+from wavlm_meeting.checkpoints.huggingface import (
+    read_huggingface,
+    weights_path,
+    write_huggingface,
+)
+from wavlm_meeting.checkpoints.microsoft import from_microsoft, write_microsoft
+from wavlm_meeting.checkpoints.pickles import is_pickle, read_pickle, state_of
+from wavlm_meeting.checkpoints.torchaudio import MARK, from_torchaudio
+from wavlm_meeting.errors import CheckpointError, SettingsError
+
+
+def read_model(path: Path) -> Bundle:
+    """Read a model from a bundle, a Hugging Face folder, Microsoft's or torchaudio's file.
+
+    Raises:
+        CheckpointError: It is none of them, damaged, or does not fit its own settings.
+    """
+    if not path.is_dir():
+        return _read_file(path)
+    if (path / CARD).is_file():
+        return read_bundle(path)
+    if (path / CONFIG).is_file():
+        return read_huggingface(path)
+    raise CheckpointError(
+        f"{path}: no model; a folder needs {CARD} (bundle) or {CONFIG} (Hugging Face)."
+    )
+
+
+def write_model(path: Path, model: Bundle, layout: str) -> None:
+    """Write a model at once or not at all, in one of LAYOUTS, replacing an older one at `path`.
+
+    Raises:
+        SettingsError: There is no such layout.
+        CheckpointError: The model has a part that the layout has no place for, or what stands at
+            `path` is no model.
+    """
+    if layout not in LAYOUTS:
+        raise SettingsError(f"layout is '{layout}': choose one of {', '.join(LAYOUTS)}.")
+    LAYOUTS[layout](path, model)
+
+
+def weights_file(path: Path) -> Path:
+    """Return the file that holds a model's parameters."""
+    if not path.is_dir():
+        return path
+    return path / WEIGHTS if (path / CARD).is_file() else weights_path(path)
+
+
+def _read_file(path: Path) -> Bundle:
+    if path.suffix == ".safetensors":
+        raise CheckpointError(f"{path}: parameters alone are no model; give the folder around it.")
+    if not is_pickle(path):
+        raise CheckpointError(
+            f"{path}: no model; give a folder, or a file that torch.save wrote in Microsoft's or "
+            "torchaudio's layout."
+        )
+    content = read_pickle(path)
+    if isinstance(content, Mapping):
+        if {"cfg", "model"} <= content.keys():
+            return from_microsoft(content, str(path))
+        if MARK in content:
+            return from_torchaudio(state_of(content, str(path)), str(path))
+        names = ", ".join(map(str, list(content)[:3]))
+        raise CheckpointError(
+            f"{path}: holds {names} ..., which is neither Microsoft's layout (cfg, model) nor a "
+            "state dictionary of torchaudio's WavLM."
+        )
+    raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a model.")
+
+
+def _write_bundle(path: Path, model: Bundle) -> None:
+    write_bundle(path, model.state, model.card)
+
+
+LAYOUTS: dict[str, Callable[[Path, Bundle], None]] = {
+    "bundle": _write_bundle,
+    "huggingface": write_huggingface,
+    "microsoft": write_microsoft,
+}
+"""The layouts that models are written in: a function for each."""

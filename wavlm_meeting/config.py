@@ -1,0 +1,65 @@
+"""Settings: frozen, typed, read from TOML, and no unknown key is let through."""
+
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from wavlm_meeting.errors import SettingsError
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def parse_settings(values: Mapping[str, Any], settings: type[S], where: str) -> S:
+    """Check `values` against the class `settings`.
+
+    `where` names their origin in the message. Raises SettingsError on the first problem; for an
+    unknown key it suggests the nearest known one.
+    """
+    try:
+        return settings.model_validate(dict(values))
+    except ValidationError as error:
+        # A misspelt key first: it is why the right one is missing.
+        problem = min(
+            error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden"
+        )
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] != "extra_forbidden":
+            raise SettingsError(f"{where}: {key}: {problem['msg']}.") from None
+        known = _known_keys(settings, problem["loc"][:-1])
+        close = get_close_matches(str(problem["loc"][-1]), known, n=1)
+        cure = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(known)}."
+        raise SettingsError(f"{where}: unknown key '{key}': {cure}") from None
+
+
+def read_toml(path: str | Path, settings: type[S]) -> S:
+    """Read a TOML file into the class `settings`; raises SettingsError, naming the file."""
+    path = Path(path)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"{path}: no such file; give the path of a TOML file.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not valid TOML: {error}.") from None
+    return parse_settings(values, settings, str(path))
+
+
+def _known_keys(settings: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """List the keys that are allowed at `path` below `settings`."""
+    for part in path:
+        field = settings.model_fields.get(str(part))
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            break
+        settings = inner
+    return sorted(settings.model_fields)

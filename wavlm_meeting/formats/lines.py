@@ -1,0 +1,54 @@
+"""What the line-based formats share: reading fields and numbers, and refusing with a place."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from wavlm_meeting.errors import FormatError
+
+
+def read_text(path: str | Path) -> str:
+    """Read a UTF-8 text file (with or without a byte-order mark); raises FormatError."""
+    path = Path(path)
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise FormatError(f"{path}: no such file; check the path.") from None
+    except IsADirectoryError:
+        raise FormatError(f"{path}: a folder; name a file in it.") from None
+    except UnicodeDecodeError:
+        raise FormatError(f"{path}: not a text file in UTF-8.") from None
+    except (OSError, ValueError) as error:
+        raise FormatError(f"{path}: cannot be read: {error}.") from None
+
+
+def read_fields(path: str | Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield "file:line" and the fields of each line, without blank lines and `;;` comments."""
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        fields = line.split(";;", maxsplit=1)[0].split()
+        if fields:
+            yield f"{path}:{number}", fields
+
+
+def parse_seconds(text: str, name: str, where: str) -> float:
+    """Turn a field into seconds from 0 on; raises FormatError."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise FormatError(f"{where}: {name} '{text}' is not a number.") from None
+    if not math.isfinite(seconds) or seconds < 0:
+        raise FormatError(f"{where}: {name} is {text}; it must be 0 or more seconds.")
+    return seconds
+
+
+def as_field(text: object, name: str) -> str:
+    """Turn a name into one field: runs of spaces become `_`; raises FormatError if empty."""
+    field = "_".join(str(text).split())
+    if text is None or not field:
+        raise FormatError(f"the {name} is empty; give it a name.")
+    return field
+
+
+def milliseconds(seconds: float) -> int:
+    """Round to the resolution of the written files."""
+    return round(seconds * 1000)

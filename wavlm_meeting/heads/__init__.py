@@ -1,0 +1,1 @@
+"""Small networks on the encoder's hidden states that more than one task uses."""

@@ -1,0 +1,1 @@
+"""Error rates of the tasks, by the field's own scoring packages."""

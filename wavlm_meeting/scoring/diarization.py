@@ -1,0 +1,181 @@
+"""Diarization error rate (DER) and Jaccard error rate (JER), counted by pyannote.metrics.
+
+The figures equal those of NIST's md-eval-22: speakers are matched over all that is scored before
+any collar or overlap is taken out, and a collar is so many seconds on each side of a boundary.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+
+from pyannote.core import Annotation, Segment, Timeline
+from pyannote.metrics.diarization import DiarizationErrorRate, JaccardErrorRate
+from pyannote.metrics.identification import IdentificationErrorRate
+
+from wavlm_meeting.errors import FormatError
+
+_PIECE_S = 60.0
+"""Counts add over time and pyannote.metrics takes quadratic time, so it counts piece by piece."""
+
+
+@dataclass(frozen=True)
+class ErrorCounts:
+    """Seconds of speaker time, and speakers; they add up over files."""
+
+    total_s: float = 0.0
+    """Speech of the reference; two speakers at once count twice."""
+
+    correct_s: float = 0.0
+    missed_s: float = 0.0
+    false_alarm_s: float = 0.0
+    confusion_s: float = 0.0
+
+    speakers: int = 0
+    """Speakers in the reference."""
+
+    speaker_errors: float = 0.0
+    """Sum over them of their Jaccard errors, each from 0 to 1."""
+
+    @property
+    def der(self) -> float:
+        """Missed, false and confused speaker time over that of the reference.
+
+        Without speech in the reference it is 0 if nothing was found, else 1.
+        """
+        errors_s = self.missed_s + self.false_alarm_s + self.confusion_s
+        return errors_s / self.total_s if self.total_s else float(errors_s > 0)
+
+    @property
+    def jer(self) -> float:
+        """Mean Jaccard error of the reference's speakers; 0 if it has none.
+
+        Source: Second DIHARD challenge evaluation plan (2019), section 4.2; without collar.
+        """
+        return self.speaker_errors / self.speakers if self.speakers else 0.0
+
+    def __add__(self, other: "ErrorCounts") -> "ErrorCounts":
+        return ErrorCounts(
+            self.total_s + other.total_s,
+            self.correct_s + other.correct_s,
+            self.missed_s + other.missed_s,
+            self.false_alarm_s + other.false_alarm_s,
+            self.confusion_s + other.confusion_s,
+            self.speakers + other.speakers,
+            self.speaker_errors + other.speaker_errors,
+        )
+
+
+@dataclass(frozen=True)
+class DiarizationScore:
+    """Counts of each scored file, and hypothesis files that have no reference."""
+
+    files: Mapping[str, ErrorCounts]
+    unscored: tuple[str, ...]
+
+    @property
+    def total(self) -> ErrorCounts:
+        """Counts of all files together."""
+        return reduce(add, self.files.values(), ErrorCounts())
+
+
+def score_diarization(
+    reference: Mapping[str, Annotation],
+    hypothesis: Mapping[str, Annotation],
+    uem: Mapping[str, Timeline] | None = None,
+    collar: float = 0.0,
+    skip_overlap: bool = False,
+) -> DiarizationScore:
+    """Score each file of `reference`, and of `uem` if given, by DER and JER.
+
+    A file that the hypothesis lacks is all missed; one that `uem` names and the reference lacks
+    holds no speech. Without `uem` a file is scored from the first to the last turn of reference and
+    hypothesis. `collar` is in seconds on each side of every boundary of the reference (md-eval's
+    meaning; pyannote.metrics takes twice that). `skip_overlap` leaves out where the reference has
+    two speakers or more. JER takes neither. Raises FormatError if `uem` lacks a file, or reference
+    and hypothesis name different files.
+    """
+    if uem is not None and (lacking := sorted(reference.keys() - uem.keys())):
+        raise FormatError(f"the UEM lacks {', '.join(lacking)}; add what is to be scored of it.")
+    uris = sorted(reference.keys() | (uem or {}).keys())
+    unscored = tuple(sorted(hypothesis.keys() - set(uris)))
+    if unscored and not hypothesis.keys() & set(uris):
+        raise FormatError(
+            f"reference ({', '.join(uris[:3]) or 'empty'}) and hypothesis "
+            f"({', '.join(unscored[:3])}) have no file in common; give both the same names."
+        )
+    files = {
+        uri: _score_file(
+            reference.get(uri, Annotation(uri=uri)),
+            hypothesis.get(uri, Annotation(uri=uri)),
+            None if uem is None else uem[uri],
+            collar,
+            skip_overlap,
+        )
+        for uri in uris
+    }
+    return DiarizationScore(files, unscored)
+
+
+def _score_file(
+    reference: Annotation,
+    hypothesis: Annotation,
+    uem: Timeline | None,
+    collar: float,
+    skip_overlap: bool,
+) -> ErrorCounts:
+    """Count the errors of one file."""
+    if uem is None:
+        extent = reference.get_timeline().extent() | hypothesis.get_timeline().extent()
+        uem = Timeline([extent] if extent else [])
+    uem = uem.support()
+    turns = reference.support().crop(uem, mode="intersection")
+    found = hypothesis.support().crop(uem, mode="intersection")
+    jaccard = JaccardErrorRate()  # type: ignore[no-untyped-call]
+    by_speaker = jaccard.compute_components(turns, found, uem=uem)
+
+    # Labels of two types, so that one that is not mapped cannot equal one of the reference.
+    turns = turns.rename_labels(generator="string")
+    found = found.rename_labels(generator="int")
+    found = found.rename_labels(mapping=DiarizationErrorRate().optimal_mapping(turns, found))
+    metric = IdentificationErrorRate()
+    seconds = dict.fromkeys(metric.metric_components(), 0.0)
+    # The reference as it was: turns of one speaker that touch keep the boundary between them.
+    boundaries = _by_piece(reference, margin=collar)
+    turns_in, found_in = _by_piece(turns), _by_piece(found)
+    for index, piece in _pieces(uem):
+        scored = metric.extrude(piece, boundaries[index], collar=2 * collar)
+        scored = metric.extrude(scored, turns_in[index], skip_overlap=skip_overlap)
+        counts = metric.compute_components(turns_in[index], found_in[index], uem=scored)
+        for name, value in counts.items():
+            seconds[name] += value
+    return ErrorCounts(
+        total_s=seconds["total"],
+        correct_s=seconds["correct"],
+        missed_s=seconds["missed detection"],
+        false_alarm_s=seconds["false alarm"],
+        confusion_s=seconds["confusion"],
+        speakers=round(by_speaker["speaker count"]),
+        speaker_errors=by_speaker["speaker error"],
+    )
+
+
+def _pieces(uem: Timeline) -> Iterator[tuple[int, Timeline]]:
+    """Cut what is scored into pieces, by their number from the recording's start."""
+    extent = uem.extent()
+    for index in range(math.ceil(extent.end / _PIECE_S) if extent else 0):
+        if piece := uem.crop(Segment(index * _PIECE_S, (index + 1) * _PIECE_S)):
+            yield index, piece
+
+
+def _by_piece(annotation: Annotation, margin: float = 0.0) -> defaultdict[int, Annotation]:
+    """Sort turns, whole, by the pieces that they reach, or come nearer to than `margin`."""
+    pieces: defaultdict[int, Annotation] = defaultdict(Annotation)
+    for segment, track, label in annotation.itertracks(yield_label=True):
+        first = math.floor((segment.start - margin) / _PIECE_S)
+        last = math.floor((segment.end + margin) / _PIECE_S)
+        for index in range(first, last + 1):
+            pieces[index][segment, track] = label
+    return pieces

@@ -1,0 +1,1 @@
+"""The WavLM encoder."""

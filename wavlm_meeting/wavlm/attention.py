@@ -1,0 +1,106 @@
+"""Self-attention with WavLM's gated relative position bias.
+
+    bias[b, h, i, j] = gate[b, i, h] * toeplitz[h, j - i + T - 1]
+    gate[b, i, h] = a * (b * w_h - 1) + 2      a, b = sigmoid(sums of Linear(input of head h at i))
+
+B batch, T frames, D width, H heads, E head size.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wavlm_meeting.wavlm.blockwise import blockwise_attention
+from wavlm_meeting.wavlm.flex import flex_biased_attention
+
+Attention = Literal["auto", "dense", "blockwise", "flex"]
+
+DENSE_FRAMES = 1024
+"""Up to here a GPU takes the dense bias: 20 s; reading it costs less than a kernel without it."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the attention of all layers shares in one pass."""
+
+    toeplitz: Tensor
+    """(H, 2 T - 1): position bias of the offsets -(T - 1) .. T - 1, key minus query."""
+    lengths: Tensor | None
+    """(B,): frames that may be attended, or None for all."""
+    length_list: list[int] | None
+    """The same on the host."""
+    method: Literal["dense", "blockwise", "flex"]
+
+
+def choose_attention(attention: Attention, frames: int, device: torch.device) -> Literal["dense", "blockwise", "flex"]:
+    """Resolve "auto": a GPU takes dense up to 20 s and flex beyond, a CPU works blockwise."""
+    if attention != "auto":
+        return attention
+    if device.type != "cuda":
+        return "blockwise"
+    return "dense" if frames <= DENSE_FRAMES else "flex"
+
+
+def dense_attention(  # noqa: PLR0913 - the arguments of attention
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    gate: Tensor,
+    toeplitz: Tensor,
+    lengths: Tensor | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Attend as `blockwise_attention` does, with the bias written out; `lengths` is (B,) here."""
+    frames = query.shape[1]
+    spread = toeplitz.unfold(1, frames, 1).flip(1)  # (H, T, T)
+    bias = gate.transpose(1, 2)[..., None] * spread
+    if lengths is not None:
+        keys = torch.arange(frames, device=query.device)
+        bias = bias.masked_fill(keys >= lengths[:, None, None, None], -torch.inf)
+    attended = F.scaled_dot_product_attention(
+        query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), bias, dropout
+    )
+    return attended.transpose(1, 2)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention whose bias is gated by the layer's input."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
+        self.gate = nn.Linear(width // heads, 8)
+        self.gate_scale = nn.Parameter(torch.ones(heads))
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        """Attend within (B, T, D)."""
+        query, key, value = (
+            linear(x).unflatten(2, (self.heads, -1))
+            for linear in (self.query, self.key, self.value)
+        )
+        dropout = self.dropout if self.training else 0.0
+        arguments = (query, key, value, self.gates(x), context.toeplitz)
+        if context.method == "dense":
+            attended = dense_attention(*arguments, context.lengths, dropout)
+        elif context.method == "flex" and dropout == 0.0:
+            attended = flex_biased_attention(*arguments, context.lengths)
+        else:  # FlexAttention knows no dropout
+            attended = blockwise_attention(*arguments, context.length_list, dropout)
+        output: Tensor = self.output(attended.flatten(2))
+        return output
+
+    def gates(self, x: Tensor) -> Tensor:
+        """Return the gates (B, T, H) that scale each query's position bias."""
+        heads = x.unflatten(2, (self.heads, -1))  # (B, T, H, E)
+        # The 8 outputs are only used as two sums of 4: sum the weights instead.
+        weight = self.gate.weight.unflatten(0, (2, 4)).sum(dim=1)
+        bias = self.gate.bias.unflatten(0, (2, 4)).sum(dim=1)
+        a, b = torch.sigmoid(F.linear(heads, weight, bias)).unbind(3)
+        return a * (b * self.gate_scale - 1) + 2

@@ -1,0 +1,150 @@
+"""WavLM: from waveforms to the hidden states of every layer (arXiv 2110.13900).
+
+B batch, N samples, T frames, D width, L layers.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wavlm_meeting.errors import AudioError, SettingsError
+from wavlm_meeting.wavlm.attention import Attention, Context, choose_attention
+from wavlm_meeting.wavlm.config import WavLMConfig
+from wavlm_meeting.wavlm.encoder import EncoderLayer
+from wavlm_meeting.wavlm.frontend import (
+    NORM_EPS,
+    Frontend,
+    Projection,
+    normalize_waveforms,
+    valid_mask,
+)
+from wavlm_meeting.wavlm.position import PositionalConv, toeplitz_table
+from wavlm_meeting.wavlm.tiling import tiled_frontend, tiling_pays
+
+Padding = Literal["exact", "legacy"]
+
+INIT_STD = 0.02
+"""Standard deviation of linear maps and of the bias table at the start (released code)."""
+
+
+@dataclass(frozen=True)
+class EncoderOutput:
+    """What the encoder gives for a batch."""
+
+    hidden_states: tuple[Tensor, ...]
+    """L + 1 tensors (B, T, D): the input of each layer, then the encoder's output."""
+    frame_lengths: Tensor
+    """(B,) int64: how many frames of each utterance are valid; later ones are padding."""
+
+
+class WavLM(nn.Module):
+    """The encoder.
+
+    `padding` says what a batch of different lengths does. "exact": each utterance gets what it
+    gets alone. "legacy": what the released code does, where the frontend's GroupNorm counts the
+    padding and frames are marked valid in equal shares of the samples.
+    """
+
+    def __init__(
+        self,
+        config: WavLMConfig,
+        padding: Padding = "exact",
+        attention: Attention = "auto",
+    ) -> None:
+        super().__init__()
+        if padding not in ("exact", "legacy"):
+            raise SettingsError(f"padding is '{padding}': choose 'exact' or 'legacy'.")
+        self.config, self.padding, self.attention = config, padding, attention
+        self.frontend = Frontend(config)
+        self.projection = Projection(config.conv_layers[-1][0], config.width)
+        self.mask_embedding = nn.Parameter(torch.rand(config.width))
+        self.position = PositionalConv(
+            config.width, config.position_kernel, config.position_groups
+        )
+        self.bias_table = nn.Embedding(config.bias_buckets, config.heads)
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
+        nn.init.normal_(self.bias_table.weight, std=INIT_STD)
+        for module in self.layers.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=INIT_STD)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, waveforms: Tensor, lengths: Tensor | None = None) -> EncoderOutput:
+        """Encode waveforms (B, N), float32 at 16 kHz, zero padded after `lengths` (B,) samples.
+
+        Without `lengths` every sample counts. Raises AudioError if an utterance is too short for
+        one frame, SettingsError if the shapes or lengths do not fit.
+        """
+        self._check(waveforms, lengths)
+        waveforms = waveforms.float()
+        if self.config.normalize_waveform:
+            waveforms = normalize_waveforms(waveforms, lengths)
+        counted = lengths if self.padding == "exact" else None
+        if torch.is_grad_enabled() or not tiling_pays(self.frontend):
+            features = self.frontend(waveforms, counted)
+        else:
+            features = tiled_frontend(self.frontend, waveforms, counted)
+        if lengths is None:
+            frames = torch.full(waveforms.shape[:1], features.shape[1], device=waveforms.device)
+        else:
+            frames = self._frame_lengths(lengths, waveforms.shape[1])
+        x = F.dropout(self.projection(features), self.config.dropout, self.training)
+        return EncoderOutput(self._encode(x, None if lengths is None else frames), frames)
+
+    def _encode(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, ...]:
+        """Run the Transformer on (B, T, D); frames from `lengths` (B,) on are padding."""
+        frames = x.shape[1]
+        if lengths is not None:
+            x = x * valid_mask(lengths, frames)[..., None]
+        x = x + self.position(x)
+        if not self.config.pre_norm:
+            x = self.norm(x)
+        x = F.dropout(x, self.config.dropout, self.training)
+        context = Context(
+            toeplitz_table(self.bias_table.weight, frames, self.config.bias_max_distance),
+            lengths,
+            None if lengths is None else lengths.tolist(),
+            choose_attention(self.attention, frames, x.device),
+        )
+        states = [x]
+        for layer in self.layers:
+            if not (self.training and torch.rand(()).item() < self.config.layer_drop):
+                x = layer(x, context)
+            states.append(x)
+        if self.config.pre_norm:
+            states[-1] = self.norm(states[-1])
+        return tuple(states)
+
+    def _frame_lengths(self, lengths: Tensor, samples: int) -> Tensor:
+        """Count each utterance's valid frames, (B,)."""
+        frames = self.config.frame_count(samples)
+        if self.padding == "exact":
+            return (lengths - self.config.receptive_field) // self.config.hop + 1
+        # The released code cuts the samples into T equal shares and calls a frame padding when
+        # its whole share is.
+        share = samples // frames
+        return ((lengths + share - 1) // share).clamp(max=frames)
+
+    def _check(self, waveforms: Tensor, lengths: Tensor | None) -> None:
+        if waveforms.ndim != 2:
+            raise SettingsError(
+                f"waveforms have the shape {tuple(waveforms.shape)}: give (batch, samples)."
+            )
+        shortest = waveforms.shape[1]
+        if lengths is not None:
+            if lengths.shape != waveforms.shape[:1] or lengths.is_floating_point():
+                raise SettingsError("lengths must be whole numbers, one for each waveform.")
+            shortest, longest = int(lengths.min()), int(lengths.max())
+            if longest > waveforms.shape[1]:
+                raise SettingsError(
+                    f"a length of {longest} samples exceeds the batch's {waveforms.shape[1]}."
+                )
+        if shortest < self.config.receptive_field:
+            raise AudioError(
+                f"{shortest} samples are too few for one frame: give at least "
+                f"{self.config.receptive_field}."
+            )
