@@ -1,10 +1,10 @@
 """Settings: frozen, typed, read from TOML, and no unknown key is let through."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -35,7 +35,8 @@ def parse_settings(values: Mapping[str, Any], settings: type[S], where: str) -> 
         )
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] != "extra_forbidden":
-            raise SettingsError(f"{where}: {key}: {problem['msg']}.") from None
+            message = problem["msg"].removeprefix("Value error, ").removesuffix(".")
+            raise SettingsError(f"{where}: {key + ': ' if key else ''}{message}.") from None
         known = _known_keys(settings, problem["loc"][:-1])
         close = get_close_matches(str(problem["loc"][-1]), known, n=1)
         cure = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(known)}."
@@ -49,6 +50,8 @@ def read_toml(path: str | Path, settings: type[S]) -> S:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SettingsError(f"{path}: no such file; give the path of a TOML file.") from None
+    except IsADirectoryError:
+        raise SettingsError(f"{path}: a folder; give the path of a TOML file.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not valid TOML: {error}.") from None
     return parse_settings(values, settings, str(path))
@@ -57,9 +60,15 @@ def read_toml(path: str | Path, settings: type[S]) -> S:
 def _known_keys(settings: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     """List the keys that are allowed at `path` below `settings`."""
     for part in path:
-        field = settings.model_fields.get(str(part))
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            break
-        settings = inner
+        # Whatever else the path names, such as an index or a union's member, holds no keys.
+        if field := settings.model_fields.get(str(part)):
+            settings = next(_models_in(field.annotation), settings)
     return sorted(settings.model_fields)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Find the settings in a type such as `tuple[Settings, ...]` or `Settings | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)

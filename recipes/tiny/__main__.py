@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 from wavlm_meeting.config import read_toml
+from wavlm_meeting.recipes.tiny.export import export
 from wavlm_meeting.recipes.tiny.prepare import prepare
 from wavlm_meeting.recipes.tiny.settings import TinySettings
 from wavlm_meeting.recipes.tiny.train import train
 
-STAGES = ("prepare", "train")
+STAGES = ("prepare", "train", "export")
 
 
 def main(
@@ -20,6 +21,9 @@ def main(
     settings: Annotated[Path, typer.Option(help="TOML file with all choices.")] = Path(
         __file__
     ).with_name("tiny.toml"),
+    target: Annotated[Path, typer.Option(help="Folder of the finished bundle.")] = Path(
+        "build/tiny"
+    ),
     stages: Annotated[str, typer.Option(help="Stages to run, with commas between.")] = ",".join(
         STAGES
     ),
@@ -32,6 +36,8 @@ def main(
             prepare(corpus, work)
         elif stage == "train":
             train(work, chosen)
+        elif stage == "export":
+            export(corpus, work, chosen, target)
         else:
             raise typer.BadParameter(f"no stage '{stage}': there are {', '.join(STAGES)}.")
 

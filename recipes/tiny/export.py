@@ -8,10 +8,8 @@ import torch
 
 from wavlm_meeting.checkpoints.bundle import write_bundle
 from wavlm_meeting.checkpoints.card import Card, Material, Training
-from wavlm_meeting.diarization.load import load_pipeline
 from wavlm_meeting.diarization.pipeline import DiarizationPipeline
 from wavlm_meeting.diarization.settings import DiarizationSettings
-from wavlm_meeting.recipes.tiny.collection import load_collection
 from wavlm_meeting.recipes.tiny.evaluate import equal_error_rate, meetings, score, simulated
 from wavlm_meeting.recipes.tiny.settings import TinySettings
 from wavlm_meeting.recipes.tiny.train import build_task
@@ -33,6 +31,18 @@ TEACHERS = (
     Material("Resemblyzer", "Apache-2.0", "speaker embeddings that the model's are drawn to"),
 )
 """What the shipped model has seen; whoever trains on other data changes these lines."""
+
+
+GRID = {
+    "threshold": (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+    "least_s": (0.5, 1.0, 2.0),
+    "least_speaker_s": (0.0, 2.0, 5.0),
+    "onset": (0.4, 0.5),
+    "gap_s": (0.2, 0.4),
+}
+"""What is tried on dev."""
+
+TRIALS = ("trials_dev", "trials_test", "trials_test_hard", "trials_dev_cv", "trials_test_cv")
 
 
 def export(corpus: Path, work: Path, settings: TinySettings, target: Path) -> Card:
@@ -86,3 +96,40 @@ def choose(
             best, chosen = der, pipeline.settings
             log.info("choose: DER %.2f %% with %s", 100 * der, chosen)
     return chosen
+
+
+def report(
+    pipeline: DiarizationPipeline, corpus: Path, work: Path, settings: TinySettings
+) -> dict[str, float | str]:
+    """Return the figures of the card, in per cent, and log them."""
+    figures: dict[str, float | str] = {}
+    for split in ("dev", "test"):
+        recordings = simulated(work, split, settings.evaluation)
+        heard = [pipeline.listen(recording.waveform) for recording in recordings]
+        name = f"DER %, simulated {split} conversations, no collar"
+        found = score(pipeline, recordings, heard)
+        figures[name] = _percent(found.total.der)
+        given = score(pipeline, recordings, heard, count_given=True)
+        figures[f"{name}, count given"] = _percent(given.total.der)
+        figures[f"{name}, missed/false/confused"] = "/".join(
+            f"{_percent(part / found.total.total_s):.2f}"
+            for part in (found.total.missed_s, found.total.false_alarm_s, found.total.confusion_s)
+        )
+    real = meetings(corpus)
+    heard = [pipeline.listen(recording.waveform) for recording in real]
+    for collar in (0.0, 0.25) if real else ():
+        found = score(pipeline, real, heard, corpus, collar=collar)
+        figures[f"DER %, corpus/meetings, collar {collar:g} s"] = _percent(found.total.der)
+    for trials in TRIALS:
+        if not (corpus / f"{trials}.txt").exists():
+            log.info("report: no %s.txt in the corpus, left out", trials)
+            continue
+        rate = equal_error_rate(pipeline, corpus, f"{trials}.txt")
+        figures[f"EER %, {trials}"] = _percent(rate)
+    for name, figure in figures.items():
+        log.info("report: %s: %s", name, figure)
+    return figures
+
+
+def _percent(share: float) -> float:
+    return round(100 * share, 2)

@@ -98,16 +98,12 @@ def test_dense_equals_the_formula(lengths: list[int] | None) -> None:
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="FlexAttention needs a C++ compiler")
 def test_flex_equals_the_formula() -> None:
-    """Compiled outputs, with and without padding, for two sizes from one compilation."""
-    for frames, lengths in ((37, None), (37, LENGTHS), (150, [150, 70, 3])):
-        inputs = [tensor.detach() for tensor in draw_inputs(frames, torch.float32)]
-        counts = None if lengths is None else torch.tensor(lengths)
-        with torch.no_grad():
-            ours = flex_biased_attention(*inputs, counts)
-        valid = lengths or [frames] * BATCH
-        torch.testing.assert_close(
-            valid_frames(ours, valid), valid_frames(obvious_attention(*inputs, valid), valid)
-        )
+    """Compiled for the CPU, with padding."""
+    inputs = [tensor.detach() for tensor in draw_inputs(dtype=torch.float32)]
+    with torch.no_grad():
+        ours = flex_biased_attention(*inputs, torch.tensor(LENGTHS))
+    slow = obvious_attention(*inputs, LENGTHS)
+    torch.testing.assert_close(valid_frames(ours, LENGTHS), valid_frames(slow, LENGTHS))
 
 
 def test_blockwise_dropout_is_the_same_in_both_passes() -> None:
@@ -119,16 +115,16 @@ def test_blockwise_dropout_is_the_same_in_both_passes() -> None:
         torch.manual_seed(5)
         return blockwise_attention(*tensors, dropout=0.3)
 
-    assert torch.autograd.gradcheck(dropped, inputs)
+    assert torch.autograd.gradcheck(dropped, inputs, fast_mode=True)
 
 
 def test_dropout_keeps_the_mean() -> None:
     """Averaged over many draws, attention with dropout is attention."""
     inputs = [tensor.detach() for tensor in draw_inputs()]
     torch.manual_seed(0)
-    mean = sum(blockwise_attention(*inputs, dropout=0.2) for _ in range(400)) / 400
+    mean = sum(blockwise_attention(*inputs, dropout=0.2) for _ in range(100)) / 100
     error = (mean - blockwise_attention(*inputs)).abs().mean()
-    assert error < 0.05 * inputs[2].abs().mean()
+    assert error < 0.1 * inputs[2].abs().mean()
 
 
 def test_far_offsets_share_a_bucket_on_each_side() -> None:

@@ -107,6 +107,6 @@ def _audio_stream(container: av.container.InputContainer, path: Path) -> av.Audi
 
 def _without_sound(container: str) -> str:
     """Say what a file without an audio stream is, by the name of its container."""
-    if container.endswith("_pipe") or container in {"image2", "gif", "apng", "tty", "ico"}:
-        return "a picture or a text, not a recording; give an audio or video file."
+    if container.endswith("_pipe") or container in {"image2", "gif", "apng", "ico"}:
+        return "a picture, not a recording; give an audio or video file."
     return "the video has no audio stream; give a recording with sound."

@@ -1,9 +1,10 @@
-"""What a file's header promises, to tell a recording that was cut off from a whole one.
+"""What the first and last bytes of a file tell: its kind, and whether it was cut off.
 
 libsndfile silently shortens a cut WAV or Ogg file to what is there, and FFmpeg guesses the length
 of an MP3 without a length tag, so these few bytes are read here.
 """
 
+import codecs
 import os
 from pathlib import Path
 from typing import Literal
@@ -27,6 +28,23 @@ def is_cut(path: Path) -> bool:
     if head[:4] == b"RIFF":
         return _chunk_is_cut(path, b"data", "little")
     return head[:4] == b"FORM" and _chunk_is_cut(path, b"SSND", "big")
+
+
+def is_text(path: Path) -> bool:
+    """Whether a file begins like a text in UTF-8, whose last character read may be cut."""
+    with path.open("rb") as file:
+        head = file.read(1024)
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return b"\0" not in head
+
+
+def is_mp4(path: Path) -> bool:
+    """Whether a file begins like MP4, M4A or MOV."""
+    with path.open("rb") as file:
+        return file.read(8)[4:] == b"ftyp"
 
 
 def is_mpeg_audio(path: Path) -> bool:

@@ -1,6 +1,5 @@
 """Any audio or video file to mono float32 at 16 kHz, streamed."""
 
-import codecs
 import re
 import warnings
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from wavlm_meeting.audio.decoder import Decoder, DecodingStopped, NotDecodable
 from wavlm_meeting.audio.ffmpeg import FFmpegDecoder
+from wavlm_meeting.audio.headers import is_mp4, is_text
 from wavlm_meeting.audio.sndfile import SndfileDecoder
 from wavlm_meeting.errors import AudioError, AudioWarning
 from wavlm_meeting.units import SAMPLE_RATE
@@ -71,14 +71,15 @@ class AudioReader:
         pending: list[NDArray[np.float32]] = []
         samples = 0
         for block in self._resampled(block_s):
-            samples += len(block)
-            pending.append(block)
+            if len(block):
+                samples += len(block)
+                pending.append(block)
             if samples >= MINIMUM_S * SAMPLE_RATE:
                 yield from pending
                 pending.clear()
         if samples < MINIMUM_S * SAMPLE_RATE:
             raise AudioError(
-                f"{self.source}: only {samples / SAMPLE_RATE:.3f} s of audio; "
+                f"{self.source}: only {samples / SAMPLE_RATE:.4f} s of audio; "
                 f"give at least {MINIMUM_S} s."
             )
 
@@ -185,31 +186,23 @@ def _existing_file(source: str | Path) -> Path:
 
 def _open_decoder(path: Path) -> Decoder:
     """Open a file with libsndfile, or else with FFmpeg; raises AudioError."""
-    for decoder in (SndfileDecoder, FFmpegDecoder):
-        try:
-            return decoder(path)
-        except NotDecodable:
-            continue
-        except PermissionError:
-            raise AudioError(f"{path}: no permission to read it; change its rights.") from None
-    raise AudioError(f"{path}: {_why_not_decodable(path)}")
-
-
-def _why_not_decodable(path: Path) -> str:
-    """Tell a text, and an MP4 without its index, from what is simply unknown."""
-    with path.open("rb") as file:
-        head = file.read(1024)
-    if head[4:8] == b"ftyp":
-        return "cut off before its index ('moov'), so nothing can be decoded; copy it again."
-    if b"\0" not in head and _is_text(head):
-        return "a text file, not a recording; give an audio or video file."
-    return "not audio that libsndfile or FFmpeg can decode; convert it to WAV or FLAC first."
-
-
-def _is_text(head: bytes) -> bool:
-    """Whether the first bytes of a file are UTF-8; its last character may be cut."""
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)
-    except UnicodeDecodeError:
-        return False
-    return True
+        return SndfileDecoder(path)
+    except NotDecodable:
+        pass
+    except PermissionError:
+        raise AudioError(f"{path}: no permission to read it; change its rights.") from None
+    # FFmpeg takes some texts for playlists, and waits for what they name.
+    if is_text(path):
+        raise AudioError(f"{path}: a text file, not a recording; give an audio or video file.")
+    try:
+        return FFmpegDecoder(path)
+    except NotDecodable:
+        pass
+    if is_mp4(path):
+        raise AudioError(
+            f"{path}: cut off before its index ('moov'), so nothing can be decoded; copy it again."
+        )
+    raise AudioError(
+        f"{path}: not audio that libsndfile or FFmpeg can decode; convert it to WAV or FLAC first."
+    )

@@ -31,12 +31,12 @@ class SndfileDecoder:
             self._file = soundfile.SoundFile(os.fsencode(path))
         except (soundfile.SoundFileError, TypeError):  # TypeError: a name that ends in .raw
             raise NotDecodable from None
+        if self._file.frames >= _UNKNOWN_FRAMES:
+            self._file.close()
+            raise NotDecodable  # it would end such a stream with an error, as if it were cut
         self.rate: int = self._file.samplerate
         self.channels: int = self._file.channels
-        self._frames: int | None = (
-            self._file.frames if self._file.frames < _UNKNOWN_FRAMES else None
-        )
-        self.duration_s = None if self._frames is None else self._frames / self.rate
+        self.duration_s: float | None = self._file.frames / self.rate
         self._cut = is_cut(path)
 
     def chunks(self) -> Iterator[NDArray[np.float32]]:
@@ -52,7 +52,7 @@ class SndfileDecoder:
                 break
             count += len(chunk)
             yield chunk
-        if self._cut or (self._frames is not None and count < self._frames):
+        if self._cut or count < self._file.frames:
             raise DecodingStopped
 
     def close(self) -> None:

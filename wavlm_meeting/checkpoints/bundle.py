@@ -72,7 +72,7 @@ def write_bundle(
         for name, tensor in parameters.items()
     }
     with atomic_folder(folder) as fresh:
-        save_file(tensors, fresh / WEIGHTS)
+        write_safetensors(tensors, fresh / WEIGHTS)
         weights = Weights(sha256=sha256_of(fresh / WEIGHTS), storage=storage)
         card = card.model_copy(update={"weights": weights})
         text = dumps(card.model_dump(mode="json"))
@@ -115,6 +115,16 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path}: not a readable safetensors file ({error}); fetch it again."
         ) from None
+
+
+def write_safetensors(
+    tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None
+) -> None:
+    """Write a new safetensors file, with the rights of any other new file."""
+    path.touch()
+    rights = path.stat().st_mode
+    save_file(tensors, path, metadata)
+    path.chmod(rights)  # safetensors makes it for the owner alone, in a shared place of no use
 
 
 def _stored(tensor: Tensor, storage: Storage, where: str) -> Tensor:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from wavlm_meeting.checkpoints.bundle import Bundle, read_bundle, write_bundle
+from wavlm_meeting.checkpoints.bundle import ENCODER, Bundle, read_bundle, write_bundle
 from wavlm_meeting.checkpoints.folders import CARD, CONFIG, WEIGHTS
 from wavlm_meeting.checkpoints.huggingface import (
     read_huggingface,
@@ -11,9 +11,12 @@ from wavlm_meeting.checkpoints.huggingface import (
     write_huggingface,
 )
 from wavlm_meeting.checkpoints.microsoft import from_microsoft, write_microsoft
+from wavlm_meeting.checkpoints.names import check_state
 from wavlm_meeting.checkpoints.pickles import is_pickle, read_pickle, state_of
+from wavlm_meeting.checkpoints.skeleton import module_shapes
 from wavlm_meeting.checkpoints.torchaudio import MARK, from_torchaudio
 from wavlm_meeting.errors import CheckpointError, SettingsError
+from wavlm_meeting.wavlm.model import WavLM
 
 
 def read_model(path: Path) -> Bundle:
@@ -38,11 +41,13 @@ def write_model(path: Path, model: Bundle, layout: str) -> None:
 
     Raises:
         SettingsError: There is no such layout.
-        CheckpointError: The model has a part that the layout has no place for, or what stands at
-            `path` is no model.
+        CheckpointError: The encoder's parameters are not those of its architecture, the model has
+            a part that the layout has no place for, or what stands at `path` is no model.
     """
     if layout not in LAYOUTS:
         raise SettingsError(f"layout is '{layout}': choose one of {', '.join(LAYOUTS)}.")
+    shapes = module_shapes(lambda: WavLM(model.card.encoder))
+    check_state(model.state[ENCODER], shapes, f"{model.card.name}: {ENCODER}")
     LAYOUTS[layout](path, model)
 
 

@@ -1,7 +1,9 @@
 """The heads that checkpoints of others bring along, made from the plain numbers on a card."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
+
+from pydantic import Field
 
 from wavlm_meeting.config import Settings, parse_settings
 from wavlm_meeting.errors import CheckpointError, SettingsError
@@ -9,26 +11,43 @@ from wavlm_meeting.heads.frame_classifier import FrameClassifier, FrameClassifie
 from wavlm_meeting.heads.xvector import XVector, XVectorConfig
 from wavlm_meeting.wavlm.config import WavLMConfig
 
-S = TypeVar("S", bound=Settings)
-
 XVECTOR = "xvector"
 FRAME_CLASSIFIER = "frame_classifier"
 CTC = "ctc"
-"""Part of a linear layer over characters; recognition reads it, nothing here builds it."""
+"""Part of a linear layer over characters; it is carried along, and nothing here builds it."""
+
+
+class _CtcConfig(Settings):
+    classes: int = Field(ge=1)
+    """Characters, the blank among them."""
+
+
+_CONFIGS: dict[str, type[Settings]] = {
+    XVECTOR: XVectorConfig,
+    FRAME_CLASSIFIER: FrameClassifierConfig,
+    CTC: _CtcConfig,
+}
+
+
+def parse_numbers(part: str, numbers: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Check a head's numbers; raises CheckpointError for one that is wrong or unknown."""
+    try:
+        return dict(parse_settings(numbers, _CONFIGS[part], where))
+    except SettingsError as error:
+        raise CheckpointError(str(error)) from None
 
 
 def build_xvector(encoder: WavLMConfig, numbers: Mapping[str, Any], where: str) -> XVector:
-    """Make an x-vector head for an encoder; raises CheckpointError for numbers that do not fit."""
-    config = _parse(numbers, XVectorConfig, where)
-    return XVector(encoder.layers, encoder.width, **dict(config))
+    """Make an x-vector head for an encoder; raises CheckpointError as `parse_numbers` does."""
+    return XVector(encoder.layers, encoder.width, **parse_numbers(XVECTOR, numbers, where))
 
 
 def build_frame_classifier(
     encoder: WavLMConfig, numbers: Mapping[str, Any], where: str
 ) -> FrameClassifier:
-    """Make a frame classifier for an encoder; raises CheckpointError as `build_xvector` does."""
-    config = _parse(numbers, FrameClassifierConfig, where)
-    return FrameClassifier(encoder.layers, encoder.width, **dict(config))
+    """Make a frame classifier for an encoder; raises CheckpointError as `parse_numbers` does."""
+    values = parse_numbers(FRAME_CLASSIFIER, numbers, where)
+    return FrameClassifier(encoder.layers, encoder.width, **values)
 
 
 BUILDERS = {XVECTOR: build_xvector, FRAME_CLASSIFIER: build_frame_classifier}
@@ -38,10 +57,3 @@ BUILDERS = {XVECTOR: build_xvector, FRAME_CLASSIFIER: build_frame_classifier}
 def linear_shapes(classes: int, width: int) -> dict[str, tuple[int, ...]]:
     """Return the parameters of the part CTC and their shapes."""
     return {"output.weight": (classes, width), "output.bias": (classes,)}
-
-
-def _parse(numbers: Mapping[str, Any], settings: type[S], where: str) -> S:
-    try:
-        return parse_settings(numbers, settings, where)
-    except SettingsError as error:
-        raise CheckpointError(str(error)) from None

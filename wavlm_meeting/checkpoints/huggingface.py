@@ -8,10 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor, zeros
 
-from wavlm_meeting.checkpoints.bundle import ENCODER, Bundle, read_safetensors
+from wavlm_meeting.checkpoints.bundle import (
+    ENCODER,
+    Bundle,
+    read_safetensors,
+    write_safetensors,
+)
 from wavlm_meeting.checkpoints.card import Card
 from wavlm_meeting.checkpoints.folders import (
     CONFIG,
@@ -170,7 +174,7 @@ def write_huggingface(folder: Path, model: Bundle) -> None:
     architecture, settings = "WavLMModel", _write_config(config)
     for part in heads:
         architecture, head, entries = write_head(
-            part, model.state[part], model.card.heads[part], str(folder)
+            part, model.state[part], model.card.heads[part], config, str(folder)
         )
         tensors = {f"{_PREFIX}{name}": tensor for name, tensor in tensors.items()} | head
         settings |= entries
@@ -185,7 +189,7 @@ def write_huggingface(folder: Path, model: Bundle) -> None:
         "sampling_rate": SAMPLE_RATE,
     }
     with atomic_folder(folder) as fresh:
-        save_file(tensors, fresh / WEIGHTS, metadata={"format": "pt"})
+        write_safetensors(tensors, fresh / WEIGHTS, {"format": "pt"})
         for name, values in ((CONFIG, settings), (PREPROCESSOR, preprocessor)):
             text = json.dumps(values, indent=2) + "\n"
             (fresh / name).write_text(text, encoding="utf-8")

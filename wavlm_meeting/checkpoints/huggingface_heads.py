@@ -12,12 +12,14 @@ from wavlm_meeting.checkpoints.heads import (
     FRAME_CLASSIFIER,
     XVECTOR,
     linear_shapes,
+    parse_numbers,
 )
 from wavlm_meeting.checkpoints.names import (
     Layout,
     Row,
     Shape,
     check_names,
+    check_state,
     to_foreign,
     to_native,
 )
@@ -38,7 +40,7 @@ _TDNN_SETTINGS = {
 
 _TDNN_WEIGHT = Layout(
     shape=lambda native: (native[0], native[1] * native[2]),
-    read=lambda tensor, native: tensor.unflatten(1, (native[2], native[1])).transpose(1, 2),
+    read=lambda tensor, native: tensor.reshape(native[0], native[2], native[1]).transpose(1, 2),
     write=lambda tensor: tensor.transpose(1, 2).flatten(1),
 )
 """A convolution's weight (out, in, kernel), kept as that of a linear layer (out, kernel x in)."""
@@ -146,7 +148,7 @@ def read_head(
 
 
 def write_head(
-    part: str, state: State, numbers: Numbers, where: str
+    part: str, state: State, numbers: Numbers, encoder: WavLMConfig, where: str
 ) -> tuple[str, dict[str, Tensor], Numbers]:
     """Write a part as a head of transformers.
 
@@ -154,13 +156,16 @@ def write_head(
         The model class, the parameters by foreign name, and the entries of `config.json`.
 
     Raises:
-        CheckpointError: transformers has no such head.
+        CheckpointError: transformers has no such head, or the parameters are not those of the
+            numbers.
     """
     if part not in _HEADS:
         raise CheckpointError(
             f"{where}: Hugging Face's layout has no place for '{part}'; convert the encoder "
             "alone (--encoder-only)."
         )
+    numbers = parse_numbers(part, numbers, where)
+    check_state(state, _shapes(part, encoder, numbers, where), where)
     head = _HEADS[part]
     return head.architecture, to_foreign(state, head.rows), head.write(numbers)
 

@@ -72,6 +72,8 @@ def load_xvector(
 
     Arguments and errors are those of `load_encoder`. Run the pair as
     `output = encoder(waveforms, lengths); head(output.hidden_states, output.frame_lengths)`.
+    Under a head that mixes the layers of a pre-norm encoder, the encoder leaves its last hidden
+    state without the final norm, as the head was trained.
     """
     return _load_with_head(source, device, dtype, XVECTOR, build_xvector)
 
@@ -82,7 +84,8 @@ def load_frame_classifier(
     """Load an encoder with its frame classifier, such as `microsoft/wavlm-base-plus-sd`.
 
     Arguments and errors are those of `load_encoder`. Run the pair as
-    `output = encoder(waveforms, lengths); head(output.hidden_states)`.
+    `output = encoder(waveforms, lengths); head(output.hidden_states)`. The last hidden state is
+    as `load_xvector` says.
     """
     return _load_with_head(source, device, dtype, FRAME_CLASSIFIER, build_frame_classifier)
 

@@ -125,6 +125,17 @@ def check_names(expected: Iterable[str], found: Iterable[str], where: str) -> No
         )
 
 
+def check_state(state: Mapping[str, Tensor], shapes: Mapping[str, Shape], where: str) -> None:
+    """Raise a CheckpointError unless native parameters have the names and shapes they should."""
+    check_names(shapes, state, where)
+    for name, tensor in state.items():
+        if tuple(tensor.shape) != shapes[name]:
+            raise CheckpointError(
+                f"{where}: '{name}' has the shape {tuple(tensor.shape)}, but its card needs "
+                f"{shapes[name]}; weights and card are of different models."
+            )
+
+
 def read_settings(
     values: Mapping[str, Any],
     rows: Sequence[Setting],

@@ -6,13 +6,12 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from wavlm_meeting.checkpoints.names import Shape, check_names
-from wavlm_meeting.errors import CheckpointError
+from wavlm_meeting.checkpoints.names import Shape, check_state
 
 Module = TypeVar("Module", bound=nn.Module)
 
 
-class _NoInitialValues(TorchFunctionMode):
+class NoInitialValues(TorchFunctionMode):
     """Leaves new parameters as the memory happens to be; drawing those of Large takes seconds."""
 
     def __torch_function__(
@@ -30,8 +29,12 @@ class _NoInitialValues(TorchFunctionMode):
 
 def module_shapes(build: Callable[[], nn.Module]) -> dict[str, Shape]:
     """Return the shape of every parameter and persistent buffer of a module."""
-    with _NoInitialValues():
-        return {name: tuple(tensor.shape) for name, tensor in build().state_dict().items()}
+    with NoInitialValues():
+        return _shapes(build())
+
+
+def _shapes(module: nn.Module) -> dict[str, Shape]:
+    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
 def build_filled(build: Callable[[], Module], state: Mapping[str, Tensor], where: str) -> Module:
@@ -41,15 +44,8 @@ def build_filled(build: Callable[[], Module], state: Mapping[str, Tensor], where
         CheckpointError: A parameter is missing, left over, or of another shape; `where` names the
             origin.
     """
-    with _NoInitialValues():
+    with NoInitialValues():
         module = build()
-    own = module.state_dict()
-    check_names(own, state, where)
-    for name, tensor in state.items():
-        if tensor.shape != own[name].shape:
-            raise CheckpointError(
-                f"{where}: '{name}' has the shape {tuple(tensor.shape)}, but its card needs "
-                f"{tuple(own[name].shape)}; weights and card are of different models."
-            )
+    check_state(state, _shapes(module), where)
     module.load_state_dict(state, assign=True)
     return module.eval()

@@ -14,8 +14,8 @@ Ints = NDArray[np.integer]
 
 MOST_FOUNDERS = 3000
 """Embeddings that groups are founded on; the distances between them take 36 MB."""
-APART = 2.0
-"""Distance given to two local speakers of one window: as far as unit vectors can be."""
+APART = 1e9
+"""Distance given to two local speakers of one window: no average with it passes a threshold."""
 
 
 def cluster(
@@ -33,7 +33,8 @@ def cluster(
 
     `embeddings` (M, D) have unit length, `windows` (M,) says where each was heard and `speech_s`
     (M,) for how long. The ones with at least `least_s` of speech are merged by average linkage up
-    to the cosine distance `threshold`; local speakers of one window repel each other. Then every
+    to the cosine distance `threshold`; two local speakers of one window never
+    merge, unless so few speakers are wanted. Then every
     local speaker takes the nearest group, those of one window different ones as long as there are
     enough. Groups with less than `least_speaker_s` are dissolved.
 

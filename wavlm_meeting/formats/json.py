@@ -174,4 +174,5 @@ def read_json(path: str | Path) -> DiarizationDocument:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         entry = ".".join(str(part) for part in problem["loc"])
-        raise FormatError(f"{path}: {entry + ': ' if entry else ''}{problem['msg']}.") from None
+        message = problem["msg"].removeprefix("Value error, ")
+        raise FormatError(f"{path}: {entry + ': ' if entry else ''}{message}.") from None

@@ -59,7 +59,10 @@ def draw_timeline(annotations: Mapping[str, Annotation], path: str | Path, durat
         bottom -= _TITLE + rows
         box = (left, bottom / height, 1 - left - _RIGHT / _WIDTH, rows / height)
         axes = figure.add_axes(box)
-        axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=_INK, pad=7)
+        heading = axes.set_title(
+            title, loc="left", fontsize=11, fontweight="bold", color=_INK, pad=7
+        )
+        heading.set_parse_math(False)
         _draw_turns(axes, annotation, palette)
         _draw_axis(axes, duration)
         panels.append(axes)
@@ -114,6 +117,8 @@ def _draw_turns(axes: Axes, annotation: Annotation, palette: dict[str, str]) -> 
         axes.text(0.02, 0.5, "no speech", transform=axes.transAxes, va="center", color=_QUIET_INK)
     axes.set_yticks(range(len(palette)), labels=[_short(label) for label in palette])
     axes.set_ylim(max(1, len(palette)) - 0.5, -0.5)
+    for name in axes.get_yticklabels():
+        name.set_parse_math(False)  # a `$` in a name is a `$`
 
 
 def _draw_axis(axes: Axes, duration: float) -> None:

@@ -5,15 +5,16 @@ any collar or overlap is taken out, and a collar is so many seconds on each side
 """
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
+import numpy as np
 from pyannote.core import Annotation, Segment, Timeline
-from pyannote.metrics.diarization import DiarizationErrorRate, JaccardErrorRate
 from pyannote.metrics.identification import IdentificationErrorRate
+from scipy.optimize import linear_sum_assignment
 
 from wavlm_meeting.errors import FormatError
 
@@ -131,24 +132,22 @@ def _score_file(
         extent = reference.get_timeline().extent() | hypothesis.get_timeline().extent()
         uem = Timeline([extent] if extent else [])
     uem = uem.support()
-    turns = reference.support().crop(uem, mode="intersection")
-    found = hypothesis.support().crop(uem, mode="intersection")
-    jaccard = JaccardErrorRate()  # type: ignore[no-untyped-call]
-    by_speaker = jaccard.compute_components(turns, found, uem=uem)
+    # Labels of two types, so that one that is not matched cannot equal one of the reference.
+    turns = reference.support().crop(uem, mode="intersection").rename_labels(generator="string")
+    found = hypothesis.support().crop(uem, mode="intersection").rename_labels(generator="int")
+    turns_in, found_in = _by_piece(turns), _by_piece(found)
+    shared_s = _shared_seconds(turns_in, found_in)
+    mapping = _matching(shared_s)
 
-    # Labels of two types, so that one that is not mapped cannot equal one of the reference.
-    turns = turns.rename_labels(generator="string")
-    found = found.rename_labels(generator="int")
-    found = found.rename_labels(mapping=DiarizationErrorRate().optimal_mapping(turns, found))
     metric = IdentificationErrorRate()
     seconds = dict.fromkeys(metric.metric_components(), 0.0)
     # The reference as it was: turns of one speaker that touch keep the boundary between them.
-    boundaries = _by_piece(reference, margin=collar)
-    turns_in, found_in = _by_piece(turns), _by_piece(found)
+    boundaries_in = _by_piece(reference, margin=collar)
     for index, piece in _pieces(uem):
-        scored = metric.extrude(piece, boundaries[index], collar=2 * collar)
+        scored = metric.extrude(piece, boundaries_in[index], collar=2 * collar)
         scored = metric.extrude(scored, turns_in[index], skip_overlap=skip_overlap)
-        counts = metric.compute_components(turns_in[index], found_in[index], uem=scored)
+        matched = found_in[index].rename_labels(mapping=mapping)
+        counts = metric.compute_components(turns_in[index], matched, uem=scored)
         for name, value in counts.items():
             seconds[name] += value
     return ErrorCounts(
@@ -157,8 +156,8 @@ def _score_file(
         missed_s=seconds["missed detection"],
         false_alarm_s=seconds["false alarm"],
         confusion_s=seconds["confusion"],
-        speakers=round(by_speaker["speaker count"]),
-        speaker_errors=by_speaker["speaker error"],
+        speakers=len(turns.labels()),
+        speaker_errors=_speaker_errors(turns, found, shared_s, mapping),
     )
 
 
@@ -171,11 +170,50 @@ def _pieces(uem: Timeline) -> Iterator[tuple[int, Timeline]]:
 
 
 def _by_piece(annotation: Annotation, margin: float = 0.0) -> defaultdict[int, Annotation]:
-    """Sort turns, whole, by the pieces that they reach, or come nearer to than `margin`."""
+    """Cut turns into the same pieces, each of which reaches into its neighbours by `margin`."""
     pieces: defaultdict[int, Annotation] = defaultdict(Annotation)
     for segment, track, label in annotation.itertracks(yield_label=True):
         first = math.floor((segment.start - margin) / _PIECE_S)
         last = math.floor((segment.end + margin) / _PIECE_S)
         for index in range(first, last + 1):
-            pieces[index][segment, track] = label
+            limits = Segment(index * _PIECE_S - margin, (index + 1) * _PIECE_S + margin)
+            pieces[index][segment & limits, track] = label
     return pieces
+
+
+def _shared_seconds(
+    turns_in: Mapping[int, Annotation], found_in: Mapping[int, Annotation]
+) -> Counter[tuple[str, int]]:
+    """Add up how long each speaker of the reference and each of the hypothesis speak together."""
+    shared_s: Counter[tuple[str, int]] = Counter()
+    for index in turns_in.keys() & found_in.keys():
+        turns, found = turns_in[index], found_in[index]
+        for speaker, row in zip(turns.labels(), turns * found, strict=True):
+            for other, value in zip(found.labels(), row, strict=True):
+                shared_s[speaker, other] += value
+    return shared_s
+
+
+def _matching(shared_s: Counter[tuple[str, int]]) -> dict[int, str]:
+    """Match speakers one to one, so that they speak together longest: hypothesis to reference."""
+    speakers = sorted({speaker for speaker, _ in shared_s})
+    others = sorted({other for _, other in shared_s})
+    table = np.array([[shared_s[speaker, other] for other in others] for speaker in speakers])
+    rows, columns = linear_sum_assignment(table.reshape(len(speakers), len(others)), maximize=True)
+    pairs = [(speakers[row], others[column]) for row, column in zip(rows, columns, strict=True)]
+    return {other: speaker for speaker, other in pairs if shared_s[speaker, other] > 0}
+
+
+def _speaker_errors(
+    turns: Annotation,
+    found: Annotation,
+    shared_s: Counter[tuple[str, int]],
+    mapping: Mapping[int, str],
+) -> float:
+    """Add up each speaker's Jaccard error: 1 - intersection / union with the matched one."""
+    errors = float(len(turns.labels()))
+    for other, speaker in mapping.items():
+        together_s = shared_s[speaker, other]
+        either_s = turns.label_duration(speaker) + found.label_duration(other) - together_s
+        errors -= together_s / either_s
+    return errors

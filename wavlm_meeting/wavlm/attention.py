@@ -28,14 +28,18 @@ class Context:
 
     toeplitz: Tensor
     """(H, 2 T - 1): position bias of the offsets -(T - 1) .. T - 1, key minus query."""
-    lengths: Tensor | None
-    """(B,): frames that may be attended, or None for all."""
-    length_list: list[int] | None
+    lengths: Tensor
+    """(B,): frames that may be attended."""
+    length_list: list[int]
     """The same on the host."""
+    padded: bool
+    """Whether any frame may not."""
     method: Literal["dense", "blockwise", "flex"]
 
 
-def choose_attention(attention: Attention, frames: int, device: torch.device) -> Literal["dense", "blockwise", "flex"]:
+def choose_attention(
+    attention: Attention, frames: int, device: torch.device
+) -> Literal["dense", "blockwise", "flex"]:
     """Resolve "auto": a GPU takes dense up to 20 s and flex beyond, a CPU works blockwise."""
     if attention != "auto":
         return attention
@@ -44,7 +48,7 @@ def choose_attention(attention: Attention, frames: int, device: torch.device) ->
     return "dense" if frames <= DENSE_FRAMES else "flex"
 
 
-def dense_attention(  # noqa: PLR0913 - the arguments of attention
+def dense_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -82,13 +86,14 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """Attend within (B, T, D)."""
         query, key, value = (
-            linear(x).unflatten(2, (self.heads, -1))
+            linear(x).view(*x.shape[:2], self.heads, -1)
             for linear in (self.query, self.key, self.value)
         )
         dropout = self.dropout if self.training else 0.0
         arguments = (query, key, value, self.gates(x), context.toeplitz)
         if context.method == "dense":
-            attended = dense_attention(*arguments, context.lengths, dropout)
+            lengths = context.lengths if context.padded else None
+            attended = dense_attention(*arguments, lengths, dropout)
         elif context.method == "flex" and dropout == 0.0:
             attended = flex_biased_attention(*arguments, context.lengths)
         else:  # FlexAttention knows no dropout
@@ -98,9 +103,9 @@ class SelfAttention(nn.Module):
 
     def gates(self, x: Tensor) -> Tensor:
         """Return the gates (B, T, H) that scale each query's position bias."""
-        heads = x.unflatten(2, (self.heads, -1))  # (B, T, H, E)
+        heads = x.view(*x.shape[:2], self.heads, -1)  # (B, T, H, E)
         # The 8 outputs are only used as two sums of 4: sum the weights instead.
-        weight = self.gate.weight.unflatten(0, (2, 4)).sum(dim=1)
-        bias = self.gate.bias.unflatten(0, (2, 4)).sum(dim=1)
+        weight = self.gate.weight.view(2, 4, -1).sum(dim=1)
+        bias = self.gate.bias.view(2, 4).sum(dim=1)
         a, b = torch.sigmoid(F.linear(heads, weight, bias)).unbind(3)
         return a * (b * self.gate_scale - 1) + 2

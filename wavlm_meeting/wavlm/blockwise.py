@@ -27,7 +27,7 @@ MAX_ROWS = 256
 """Query rows of a block on CPU; longer ones gained nothing."""
 
 
-def blockwise_attention(  # noqa: PLR0913 - the arguments of attention
+def blockwise_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -44,18 +44,20 @@ def blockwise_attention(  # noqa: PLR0913 - the arguments of attention
     """
     seed = int(torch.randint(1 << 62, ()).item()) if dropout > 0 else 0
     attended: Tensor = _Blockwise.apply(
-        *(tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-          for tensor in (query, key, value, gate, toeplitz)),
+        *(
+            tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+            for tensor in (query, key, value, gate, toeplitz)
+        ),
         lengths or [query.shape[1]] * query.shape[0],
         dropout,
         seed,
-    )  # type: ignore[no-untyped-call]
+    )
     return attended.to(query.dtype)
 
 
 class _Blockwise(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]  # noqa: PLR0913
+    def forward(
         ctx: Any,
         query: Tensor,
         key: Tensor,
@@ -75,7 +77,7 @@ class _Blockwise(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, gate, toeplitz, out = ctx.saved_tensors
         frames = query.shape[1]
         d_query, d_key, d_value, d_gate = (
@@ -104,7 +106,7 @@ class _Blockwise(torch.autograd.Function):
 class _Block:
     """Some heads and query rows of one utterance, its keys and values in reversed order."""
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         tensors: tuple[Tensor, Tensor, Tensor, Tensor],
         table: Tensor,
@@ -129,7 +131,8 @@ class _Block:
 
     def table_start(self, frames: int) -> int:
         """Return the table's entry for the first row and the last key."""
-        return frames - self.length + self.rows.start
+        start: int = self.rows.start
+        return frames - self.length + start
 
     def rows_of(self, tensor: Tensor) -> Tensor:
         """View the block's part of (B, T, H, E) as (h, R, E)."""
@@ -154,7 +157,7 @@ class _Block:
         return weights * keep.div_(1 - self.dropout)
 
 
-def _blocks(  # noqa: PLR0913
+def _blocks(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -176,8 +179,7 @@ def _blocks(  # noqa: PLR0913
         for first in range(0, all_heads, step):
             heads = slice(first, min(first + step, all_heads))
             turned_key, turned_value = (
-                tensor[utterance, :length, heads].transpose(0, 1).flip(1)
-                for tensor in (key, value)
+                tensor[utterance, :length, heads].transpose(0, 1).flip(1) for tensor in (key, value)
             )
             for row in range(0, length, rows):
                 seed += 1

@@ -25,7 +25,7 @@ class WavLMConfig(Settings):
     conv_layers: tuple[tuple[int, int, int], ...] = Field(RELEASED_CONV_LAYERS, min_length=1)
     """Channels, kernel and stride of each convolution of the frontend, first to last."""
     frontend_norm: Literal["group", "layer"] = "group"
-    """"group": one GroupNorm over time after the first convolution; "layer": LayerNorm after each."""
+    """"group": GroupNorm over time after the first convolution; "layer": LayerNorm after each."""
     normalize_waveform: bool = False
     """Whether each waveform is brought to zero mean and unit variance first."""
     width: int = Field(768, ge=1)

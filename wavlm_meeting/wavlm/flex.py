@@ -12,18 +12,21 @@ from torch.nn.attention.flex_attention import flex_attention
 
 
 @cache
-def _compiled() -> Any:
-    """Compile once; the shapes may vary."""
-    return torch.compile(flex_attention, dynamic=True)
+def _compiled(*, on_cpu: bool) -> Any:
+    """Compile once for each shape on CPU; a GPU goes over to varying shapes by itself.
+
+    On CPU, C++ made for varying shapes does not compile in torch 2.14 (undeclared split sizes).
+    """
+    return torch.compile(flex_attention, dynamic=False if on_cpu else None)
 
 
-def flex_biased_attention(  # noqa: PLR0913 - the arguments of attention
+def flex_biased_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
     gate: Tensor,
     toeplitz: Tensor,
-    lengths: Tensor | None = None,
+    lengths: Tensor,
 ) -> Tensor:
     """Attend as `blockwise_attention` does, without dropout; `lengths` is (B,) here.
 
@@ -33,17 +36,13 @@ def flex_biased_attention(  # noqa: PLR0913 - the arguments of attention
     gates = gate.transpose(1, 2).contiguous()  # (B, H, T)
 
     def biased(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        return score + gates[b, h, i] * toeplitz[h, j - i + last]
+        score = score + gates[b, h, i] * toeplitz[h, j - i + last]
+        return torch.where(j < lengths[b], score, -torch.inf)
 
-    def masked(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        if lengths is None:
-            raise AssertionError
-        return torch.where(j < lengths[b], biased(score, b, h, i, j), -torch.inf)
-
-    attended: Tensor = _compiled()(
+    attended: Tensor = _compiled(on_cpu=query.device.type == "cpu")(
         query.transpose(1, 2),
         key.transpose(1, 2),
         value.transpose(1, 2),
-        score_mod=biased if lengths is None else masked,
+        score_mod=biased,
     )
     return attended.transpose(1, 2)

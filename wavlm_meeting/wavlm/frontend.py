@@ -132,7 +132,7 @@ class Frontend(nn.Module):
         first layer computes in the waveform's float32, since samples span more than a half holds.
         """
         x = waveforms[..., None]
-        for layer in self.layers:
+        for layer in self.stack():
             if lengths is not None:
                 lengths = (lengths - layer.conv.kernel) // layer.conv.stride + 1
             x = layer(x, lengths).to(self.dtype)
@@ -141,7 +141,11 @@ class Frontend(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """What all layers but the first compute in."""
-        return cast(ConvLayer, self.layers[0]).conv.weight.dtype
+        return self.stack()[0].conv.weight.dtype
+
+    def stack(self) -> list[ConvLayer]:
+        """Return the layers, first to last."""
+        return [cast("ConvLayer", layer) for layer in self.layers]
 
 
 class Projection(nn.Module):

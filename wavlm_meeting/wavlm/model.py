@@ -4,7 +4,7 @@ B batch, N samples, T frames, D width, L layers.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -55,15 +55,17 @@ class WavLM(nn.Module):
         attention: Attention = "auto",
     ) -> None:
         super().__init__()
-        if padding not in ("exact", "legacy"):
-            raise SettingsError(f"padding is '{padding}': choose 'exact' or 'legacy'.")
+        for name, value, kind in (
+            ("padding", padding, Padding),
+            ("attention", attention, Attention),
+        ):
+            if value not in get_args(kind):
+                raise SettingsError(f"{name} is '{value}': choose one of {get_args(kind)}.")
         self.config, self.padding, self.attention = config, padding, attention
         self.frontend = Frontend(config)
         self.projection = Projection(config.conv_layers[-1][0], config.width)
         self.mask_embedding = nn.Parameter(torch.rand(config.width))
-        self.position = PositionalConv(
-            config.width, config.position_kernel, config.position_groups
-        )
+        self.position = PositionalConv(config.width, config.position_kernel, config.position_groups)
         self.bias_table = nn.Embedding(config.bias_buckets, config.heads)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
@@ -93,12 +95,12 @@ class WavLM(nn.Module):
         else:
             frames = self._frame_lengths(lengths, waveforms.shape[1])
         x = F.dropout(self.projection(features), self.config.dropout, self.training)
-        return EncoderOutput(self._encode(x, None if lengths is None else frames), frames)
+        return EncoderOutput(self._encode(x, frames, padded=lengths is not None), frames)
 
-    def _encode(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, ...]:
+    def _encode(self, x: Tensor, lengths: Tensor, *, padded: bool) -> tuple[Tensor, ...]:
         """Run the Transformer on (B, T, D); frames from `lengths` (B,) on are padding."""
         frames = x.shape[1]
-        if lengths is not None:
+        if padded:
             x = x * valid_mask(lengths, frames)[..., None]
         x = x + self.position(x)
         if not self.config.pre_norm:
@@ -107,7 +109,8 @@ class WavLM(nn.Module):
         context = Context(
             toeplitz_table(self.bias_table.weight, frames, self.config.bias_max_distance),
             lengths,
-            None if lengths is None else lengths.tolist(),
+            lengths.tolist(),
+            padded,
             choose_attention(self.attention, frames, x.device),
         )
         states = [x]

@@ -58,8 +58,8 @@ class PositionalConv(nn.Module):
 def kernel_spectrum(weight: Tensor, groups: int) -> Tensor:
     """Transform (D, D / G, K) for `fft_conv`: (F, G, D / G in, D / G out), conjugated."""
     size = 1 << (2 * weight.shape[2] - 1).bit_length()
-    spectrum = torch.fft.rfft(weight, size).unflatten(0, (groups, -1))
-    return spectrum.permute(3, 0, 2, 1).conj().resolve_conj().contiguous()
+    spectrum = torch.fft.rfft(weight.view(groups, -1, *weight.shape[1:]), size)
+    return torch.conj_physical(spectrum.permute(3, 0, 2, 1)).contiguous()
 
 
 def fft_conv(x: Tensor, spectrum: Tensor, kernel: int) -> Tensor:
@@ -75,15 +75,18 @@ def fft_conv(x: Tensor, spectrum: Tensor, kernel: int) -> Tensor:
     left = kernel // 2
     padded = F.pad(x.transpose(1, 2), (left, (blocks - 1) * hop + size - frames - left))
     pieces = torch.fft.rfft(padded.unfold(2, size, hop))  # (B, D, blocks, F)
-    by_frequency = pieces.unflatten(1, (groups, -1)).permute(4, 1, 0, 3, 2).flatten(2, 3)
-    product = torch.matmul(by_frequency, spectrum).unflatten(2, (batch, blocks))
-    y = torch.fft.irfft(product.permute(2, 3, 1, 4, 0), size)[..., :hop]  # (B, blocks, G, D/G, hop)
-    return y.flatten(2, 3).transpose(2, 3).flatten(1, 2)[:, :frames]
+    grouped = pieces.view(batch, groups, -1, blocks, spectrum.shape[0])
+    by_frequency = grouped.permute(4, 1, 0, 3, 2).flatten(2, 3)  # (F, G, B blocks, D / G)
+    product = torch.matmul(by_frequency, spectrum)
+    product = product.view(*product.shape[:2], batch, blocks, -1)
+    y: Tensor = torch.fft.irfft(product.permute(2, 3, 1, 4, 0), size)  # (B, blocks, G, D / G, size)
+    return y[..., :hop].flatten(2, 3).transpose(2, 3).flatten(1, 2)[:, :frames]
 
 
 def _norm_over_channels(weight: Tensor) -> Tensor:
     """Return the norm of each kernel position's slice, (1, 1, K)."""
-    return torch.linalg.vector_norm(weight, dim=(0, 1), keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(weight, dim=(0, 1), keepdim=True)
+    return norm
 
 
 def relative_buckets(offsets: Tensor, buckets: int, max_distance: int) -> Tensor:

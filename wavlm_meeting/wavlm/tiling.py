@@ -8,12 +8,11 @@ norm and convolution become one linear map for each utterance.
 B batch, N samples, T frames, C channels, K kernel of layer 0.
 """
 
-from typing import cast
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wavlm_meeting.wavlm.fastconv import Taps, fast_conv3, fast_taps
 from wavlm_meeting.wavlm.frontend import ConvLayer, Frontend, TimeNorm, valid_mask
 
 CPU_TILE = 128
@@ -26,7 +25,7 @@ MOMENT_ROWS = 1 << 17
 
 def tiling_pays(frontend: Frontend) -> bool:
     """Tell whether covariances cost less than layer 0 itself (float64 counted double)."""
-    first = cast(ConvLayer, frontend.layers[0])
+    first = frontend.stack()[0]
     channels, _, kernel = first.conv.weight.shape
     return not isinstance(first.norm, TimeNorm) or 2 * kernel < channels
 
@@ -36,13 +35,16 @@ def tiled_frontend(frontend: Frontend, waveforms: Tensor, lengths: Tensor | None
 
     Frames that reach past `lengths` (B,) samples are zero, or garbage.
     """
-    layers = [cast(ConvLayer, layer) for layer in frontend.layers]
+    layers = frontend.stack()
+    taps = {
+        index: fast_taps(layer.conv.weight)
+        for index, layer in enumerate(layers)
+        if index > 0 and _fast_conv_fits(layer)
+    }
     batch, samples = waveforms.shape
     on_gpu = waveforms.is_cuda
     frames = _frames(layers, samples)
-    out = waveforms.new_zeros(
-        batch, frames, layers[-1].conv.weight.shape[0], dtype=frontend.dtype
-    )
+    out = waveforms.new_zeros(batch, frames, layers[-1].conv.weight.shape[0], dtype=frontend.dtype)
     counts = [samples] * batch if lengths is None or on_gpu else lengths.tolist()
     size = batch if on_gpu else 1
     tile = max(1, CUDA_TILE // batch) if on_gpu else CPU_TILE
@@ -53,12 +55,24 @@ def tiled_frontend(frontend: Frontend, waveforms: Tensor, lengths: Tensor | None
         frames = _frames(layers, part.shape[1])
         for start in range(0, frames, tile):
             stop = min(start + tile, frames)
-            out[some, start:stop] = _one_tile(layers, folded, part, start, stop)
+            out[some, start:stop] = _one_tile(layers, taps, folded, part, start, stop)
     return out
+
+
+def _fast_conv_fits(layer: ConvLayer) -> bool:
+    """Tell whether `fast_conv3` can stand in for the layer's convolution; it is for CPUs."""
+    conv = layer.conv
+    return (
+        (conv.kernel, conv.stride) == (3, 2)
+        and layer.norm is None
+        and conv.weight.dtype == torch.float32
+        and conv.weight.device.type == "cpu"
+    )
 
 
 def _one_tile(
     layers: list[ConvLayer],
+    taps: dict[int, Taps],
     folded: tuple[Tensor, Tensor] | None,
     waveforms: Tensor,
     start: int,
@@ -75,8 +89,8 @@ def _one_tile(
         matrix, shift = folded
         x = F.gelu(torch.baddbmm(shift, layers[0].conv.windows(x), matrix))
     x = x.to(layers[0].conv.weight.dtype)
-    for layer in layers[1:]:
-        x = layer(x)
+    for index, layer in enumerate(layers[1:], start=1):
+        x = F.gelu(fast_conv3(x[0], taps[index]))[None] if index in taps else layer(x)
     return x
 
 

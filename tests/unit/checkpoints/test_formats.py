@@ -33,6 +33,36 @@ def test_heads_travel(tmp_path: Path, model: Bundle, layout: str) -> None:
         assert torch.equal(found.state["frame_classifier"][name], tensor), name
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_wrong_models_are_not_written(tmp_path: Path, model: Bundle, layout: str) -> None:
+    """Parameters that are not those of the card are refused before there is a file."""
+    state = model.state["encoder"]
+    state["norm.bais"] = state.pop("norm.bias")
+    with pytest.raises(CheckpointError, match=r"missing \(norm\.bias\) and .* \(norm\.bais\)"):
+        write_model(tmp_path / "model", model.encoder_only(), layout)
+    state["norm.bias"] = state.pop("norm.bais")[:3]
+    with pytest.raises(CheckpointError, match=r"'norm\.bias' has the shape \(3,\)"):
+        write_model(tmp_path / "model", model.encoder_only(), layout)
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_heads_are_not_written(tmp_path: Path, model: Bundle) -> None:
+    """Neither is a head whose numbers are not those of its weights."""
+    card = model.card.model_copy(update={"heads": {"frame_classifier": {"classes": 3}}})
+    with pytest.raises(CheckpointError, match=r"1 parameter unknown \(mix\.weights\)"):
+        write_model(tmp_path / "model", Bundle(card, model.state), "huggingface")
+
+
+def test_rights_are_those_of_any_new_file(tmp_path: Path, model: Bundle) -> None:
+    """Whoever may read a new file in this folder may read the model."""
+    (tmp_path / "any").touch()
+    for layout in LAYOUTS:
+        write_model(tmp_path / layout, model.encoder_only(), layout)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) == 1 + 2 + 3 + 1
+    assert len({path.stat().st_mode for path in files}) == 1
+
+
 def test_unknown_layout(tmp_path: Path, model: Bundle) -> None:
     """There are three layouts to write."""
     with pytest.raises(SettingsError, match="choose one of bundle, huggingface, microsoft"):

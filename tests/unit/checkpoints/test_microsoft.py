@@ -16,6 +16,7 @@ from wavlm_meeting.checkpoints.bundle import Bundle
 from wavlm_meeting.checkpoints.formats import write_model
 from wavlm_meeting.checkpoints.microsoft import parse_conv_layers
 from wavlm_meeting.errors import CheckpointError
+from wavlm_meeting.wavlm.model import WavLM
 
 Content = dict[str, Any]
 
@@ -142,11 +143,12 @@ def test_no_parameters(checkpoint: Path, found: object, message: str) -> None:
 
 def test_width_without_projection(tmp_path: Path, model: Bundle) -> None:
     """Where Microsoft's code would have no projection, the file is not written."""
-    config = model.card.encoder
-    same = config.model_copy(update={"conv_layers": ((16, 10, 5), (16, 8, 4))})
-    card = model.card.model_copy(update={"encoder": same, "heads": {}})
+    layers = ((16, 10, 5), (16, 8, 4))
+    config = model.card.encoder.model_copy(update={"conv_layers": layers})
+    card = model.card.model_copy(update={"encoder": config, "heads": {}})
+    same = Bundle(card, {"encoder": WavLM(config).state_dict()})
     with pytest.raises(CheckpointError, match="has no projection where"):
-        write_model(tmp_path / "x.pt", Bundle(card, model.encoder_only().state), "microsoft")
+        write_model(tmp_path / "x.pt", same, "microsoft")
 
 
 class Trap:

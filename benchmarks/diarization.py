@@ -1,0 +1,137 @@
+"""Speed and memory of `wavlm-meeting diarize` and of a pyannote pipeline on the same audio.
+
+    python benchmarks/diarization.py AUDIO [--minutes 30] [--peer-minutes 2] [--long-hours 3]
+
+AUDIO is repeated up to the wanted length. The peer has the architecture of pyannote's 3.1 pipeline
+(PyanNet and ResNet34, windows of 10 s every second) with random weights, which change no timing of
+its networks; it gets a shorter piece, since its time is linear in the length. Ours is timed as a
+user starts it: a process from start to written RTTM. Needs the extra `pyannote`.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from wavlm_meeting.audio.read import read_audio
+from wavlm_meeting.units import SAMPLE_RATE
+
+PEER = """
+import os, sys, time
+os.environ["PYANNOTE_METRICS_ENABLED"] = "false"
+import warnings
+warnings.filterwarnings("ignore")
+import numpy as np, soundfile, torch
+from pyannote.audio.core.task import Problem, Resolution, Specifications
+from pyannote.audio.models.embedding import WeSpeakerResNet34
+from pyannote.audio.models.segmentation import PyanNet
+from pyannote.audio.pipelines import SpeakerDiarization
+
+torch.manual_seed(0)
+segmentation = PyanNet(sincnet={"stride": 10})
+segmentation.specifications = Specifications(
+    problem=Problem.MONO_LABEL_CLASSIFICATION,
+    resolution=Resolution.FRAME,
+    duration=10.0,
+    classes=["a", "b", "c"],
+    powerset_max_classes=2,
+    permutation_invariant=True,
+)
+segmentation.build()
+embedding = WeSpeakerResNet34()
+embedding.specifications = Specifications(
+    problem=Problem.REPRESENTATION, resolution=Resolution.CHUNK, duration=5.0, classes=["a", "b"]
+)
+embedding.build()
+pipeline = SpeakerDiarization(
+    segmentation=segmentation.eval(),
+    embedding=embedding.eval(),
+    plda=None,
+    clustering="AgglomerativeClustering",
+    embedding_batch_size=32,
+    segmentation_batch_size=32,
+)
+pipeline.instantiate(
+    {
+        "segmentation": {"min_duration_off": 0.0},
+        "clustering": {"method": "centroid", "min_cluster_size": 12, "threshold": 0.7},
+    }
+)
+samples, rate = soundfile.read(sys.argv[1], dtype="float32")
+start = time.perf_counter()
+pipeline({"waveform": torch.from_numpy(samples)[None], "sample_rate": rate})
+print(time.perf_counter() - start)
+"""
+
+
+def main() -> None:
+    """Print one table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("audio", type=Path)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--peer-minutes", type=float, default=2.0)
+    parser.add_argument("--long-hours", type=float, default=3.0)
+    options = parser.parse_args()
+    samples = read_audio(options.audio)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        print(f"{os.cpu_count()} cores; times are whole processes for ours")
+        print(f"{'':34} {'audio':>8} {'seconds':>8} {'of real time':>13} {'peak memory':>12}")
+        ours = report("ours", repeat(samples, 60 * options.minutes, folder))
+        if options.long_hours:
+            report("ours", repeat(samples, 3600 * options.long_hours, folder))
+        path = repeat(samples, 60 * options.peer_minutes, folder)
+        seconds, memory = run([sys.executable, "-c", PEER, str(path)])
+        audio_s = 60 * options.peer_minutes
+        line("pyannote 3.1 architecture (network)", audio_s, seconds, memory)
+        print(f"ours is {seconds / audio_s / ours:.1f} times as fast")
+
+
+def repeat(samples: np.ndarray, seconds: float, folder: Path) -> Path:
+    """Write `samples`, repeated to `seconds`, as a 16-bit WAV file."""
+    path = folder / f"{seconds:.0f}s.wav"
+    wanted = int(seconds * SAMPLE_RATE)
+    with soundfile.SoundFile(path, "w", SAMPLE_RATE, 1, "PCM_16") as file:
+        while file.tell() < wanted:
+            file.write(samples[: wanted - file.tell()])
+    return path
+
+
+def report(name: str, path: Path) -> float:
+    """Time the command on a file and return its share of real time."""
+    command = [Path(sys.executable).with_name("wavlm-meeting"), "diarize", path, "--quiet"]
+    start = time.perf_counter()
+    _, memory = run([*map(str, command), "--out", str(path.parent)])
+    seconds = time.perf_counter() - start
+    audio_s = soundfile.info(path).duration
+    line(name, audio_s, seconds, memory)
+    return seconds / audio_s
+
+
+def run(command: list[str]) -> tuple[float, float]:
+    """Run a command and return the last number that it printed, and its peak memory in GB."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        printed = process.stdout.read() if process.stdout else ""
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{command[0]} failed with status {process.returncode}")
+    words = printed.split()
+    scale = 1e9 if sys.platform == "darwin" else 1e6
+    return float(words[-1]) if words else 0.0, usage.ru_maxrss / scale
+
+
+def line(name: str, audio_s: float, seconds: float, memory: float) -> None:
+    """Print one row."""
+    share = seconds / audio_s
+    print(f"{name:34} {audio_s:7.0f}s {seconds:8.1f} {share:13.4f} {memory:9.2f} GB", flush=True)
+
+
+if __name__ == "__main__":
+    main()

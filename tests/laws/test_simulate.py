@@ -1,0 +1,133 @@
+"""Laws of simulated conversations: the plan says all, and rendering it adds nothing."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from wavlm_meeting.audio.simulate import (
+    SOLO_LEVEL,
+    ConversationPlan,
+    ConversationSettings,
+    Noise,
+    Placement,
+    Room,
+    Utterance,
+    crop,
+    draw_conversation,
+    render,
+    room_response,
+)
+from wavlm_meeting.errors import SettingsError
+
+RATE = 16_000
+SETTINGS = ConversationSettings(telephone=0.0)
+DRY = Room(0.0, 12.0, (0.0,) * 8, 0)
+
+
+def said(index: int) -> np.ndarray:
+    """Give one of a few loud, endlessly varied 'voices' of five seconds."""
+    return (np.random.default_rng(index).standard_normal(5 * RATE) * 3000).astype(np.int16)
+
+
+def voices(count: int) -> dict[str, list[Utterance]]:
+    """Give speakers of two utterances each, with a pause in the middle."""
+    speech = ((800, 30_000), (40_000, 79_000))
+    return {
+        f"speaker {number}": [
+            Utterance(2 * number + take, f"speaker {number}", speech) for take in (0, 1)
+        ]
+        for number in range(count)
+    }
+
+
+def plan_of(count: int, seed: int, seconds: int = 40) -> ConversationPlan:
+    """Draw a conversation with noise."""
+    rng = np.random.default_rng(seed)
+    return draw_conversation(rng, voices(count), seconds * RATE, SETTINGS, [(99, 5 * RATE)])
+
+
+@pytest.mark.parametrize("count", [1, 2, 6])
+def test_equal_seeds_give_equal_conversations(count: int) -> None:
+    """A seed fixes plan and waveform; another seed gives another one."""
+    first, second, other = plan_of(count, 7), plan_of(count, 7), plan_of(count, 8)
+    assert first == second != other
+    assert np.array_equal(render(first, said, said), render(second, said, said))
+
+
+def test_everybody_speaks_and_nobody_twice_at_once() -> None:
+    """All speakers of a conversation get a turn, and nobody talks over themselves."""
+    for seed in range(20):
+        plan = plan_of(4, seed)
+        assert len(plan.speakers) == 4
+        for name in plan.speakers:
+            own = sorted((s, e) for s, e, speaker in plan.turns() if speaker == name)
+            assert all(end <= start for (_, end), (start, _) in zip(own, own[1:], strict=False))
+            assert all(0 <= start < end <= plan.length for start, end in own)
+
+
+def test_a_crop_sounds_like_the_stretch_that_it_is_cut_from() -> None:
+    """Rendering a crop equals cutting the rendered whole, room and noise included."""
+    plan = plan_of(3, 3, seconds=20)
+    start, length = 5 * RATE + 123, 6 * RATE
+    part = render(crop(plan, start, length), said, said)
+    whole = render(plan, said, said)[start : start + length]
+    assert np.abs(part - whole).max() < 1e-4 * np.abs(whole).max()
+
+
+def test_turns_are_where_the_sound_is() -> None:
+    """Without room and noise, all energy lies within the turns, and every turn has some."""
+    plan = replace(plan_of(3, 5), noise=None, rooms=dict.fromkeys(voices(3), DRY))
+    excerpts = [(p.start, p.start + p.end - p.begin) for p in plan.placements]
+    waveform = render(plan, said)
+    outside = np.ones(plan.length, bool)
+    for start, end in excerpts:
+        outside[max(start, 0) : end] = False
+    assert np.abs(waveform[outside]).max(initial=0.0) < 1e-6 * np.abs(waveform).max()
+    for start, end, _ in plan.turns():
+        assert np.abs(waveform[start:end]).max() > 0.1 * np.abs(waveform).max()
+
+
+def test_gains_and_noise_have_the_drawn_ratio() -> None:
+    """A speaker at 0 dB has the nominal level; noise lies `snr_db` below it."""
+    utterance = Utterance(1, "a", ((0, 5 * RATE),))
+    plan = ConversationPlan(
+        length=5 * RATE,
+        placements=(Placement(utterance, 0, 5 * RATE, 0),),
+        rooms={"a": DRY},
+        gains_db={"a": 6.0},
+        noise=None,
+        telephone=False,
+        level_db=0.0,
+    )
+    speech = render(plan, said)
+    noisy = render(replace(plan, noise=Noise(7, 0, 10.0)), said, said)
+    rms = [float(np.sqrt(np.mean(x**2))) for x in (speech, noisy - speech)]
+    assert rms[0] == pytest.approx(SOLO_LEVEL * 10 ** (6 / 20), rel=0.01)
+    assert 20 * np.log10(SOLO_LEVEL / rms[1]) == pytest.approx(10.0, abs=0.1)
+
+
+def test_a_room_decays_by_60_db_in_its_reverberation_time() -> None:
+    """The energy that is left in the tail falls as the drawn reverberation time says."""
+    response = room_response(Room(0.5, -10.0, (0.0,) * 8, 1)).astype(float)
+    left = 10 * np.log10(np.cumsum(response[::-1] ** 2)[::-1])
+    slope = (left[int(0.3 * RATE)] - left[int(0.1 * RATE)]) / 0.2
+    assert slope == pytest.approx(-60 / 0.5, rel=0.1)
+
+
+def test_a_telephone_leaves_300_to_3400_hz() -> None:
+    """Outside of the band nothing is left; inside all is."""
+    plan = replace(plan_of(2, 1), telephone=True)
+    power = np.abs(np.fft.rfft(render(plan, said, said))) ** 2
+    frequency = np.fft.rfftfreq(plan.length, 1 / RATE)
+    inside = (frequency >= 300) & (frequency <= 3400)
+    assert power[~inside].sum() < 1e-6 * power[inside].sum()
+
+
+def test_nobody_to_speak_is_refused() -> None:
+    """No voices, or one without speech, is a user's error that names them."""
+    rng = np.random.default_rng(0)
+    with pytest.raises(SettingsError, match="nobody"):
+        draw_conversation(rng, {}, RATE, SETTINGS)
+    with pytest.raises(SettingsError, match="mute"):
+        draw_conversation(rng, {"mute": [Utterance(0, "mute", ())]}, RATE, SETTINGS)

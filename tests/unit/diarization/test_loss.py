@@ -1,0 +1,69 @@
+"""The objective of segmentation against its slow, obvious form."""
+
+from itertools import permutations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from wavlm_meeting.diarization.loss import (
+    permutation_free_cross_entropy,
+    powerset_targets,
+    teacher_distance,
+)
+from wavlm_meeting.diarization.model import powerset_table
+
+TABLE = powerset_table(4, 2)
+
+
+def test_the_powerset_of_four_two_at_once_has_eleven_classes() -> None:
+    """Nobody, four single speakers, six pairs: each set once."""
+    assert TABLE.shape == (11, 4)
+    assert len({tuple(row.tolist()) for row in TABLE}) == 11
+    assert TABLE.sum(dim=1).tolist() == [0] + [1] * 4 + [2] * 6
+
+
+def test_targets_are_the_class_of_the_same_set() -> None:
+    """Every row of the table is its own class; three at once keep the first two."""
+    assert powerset_targets(TABLE[None], TABLE)[0].tolist() == list(range(11))
+    crowded = torch.tensor([[[0.0, 1.0, 1.0, 1.0]]])
+    assert TABLE[powerset_targets(crowded, TABLE)[0, 0]].tolist() == [0, 1, 1, 0]
+
+
+def test_the_loss_is_the_best_order_by_trying_all() -> None:
+    """The loss equals the smallest cross-entropy over all orders, and the order attains it."""
+    torch.manual_seed(0)
+    log_probabilities = torch.randn(3, 50, 11).log_softmax(-1)
+    activities = TABLE[torch.randint(11, (3, 50))]
+    loss, order = permutation_free_cross_entropy(log_probabilities, activities, TABLE)
+    for row in range(3):
+        tried = {
+            p: F.nll_loss(
+                log_probabilities[row],
+                powerset_targets(activities[row : row + 1, :, list(p)], TABLE)[0],
+            ).item()
+            for p in permutations(range(4))
+        }
+        assert loss[row].item() == pytest.approx(min(tried.values()), rel=1e-6)
+        assert tried[tuple(order[row].tolist())] == pytest.approx(loss[row].item(), rel=1e-6)
+
+
+def test_the_order_of_the_reference_does_not_matter() -> None:
+    """Renaming the reference's speakers leaves the loss as it is."""
+    torch.manual_seed(1)
+    log_probabilities = torch.randn(2, 30, 11).log_softmax(-1)
+    activities = TABLE[torch.randint(11, (2, 30))]
+    loss, _ = permutation_free_cross_entropy(log_probabilities, activities, TABLE)
+    renamed, _ = permutation_free_cross_entropy(
+        log_probabilities, activities[..., [2, 0, 3, 1]], TABLE
+    )
+    torch.testing.assert_close(loss, renamed)
+
+
+def test_the_teacher_counts_where_it_is_known() -> None:
+    """Unknown rows change nothing, and knowing none is a loss of 0."""
+    ours, teacher = torch.randn(4, 8), torch.randn(4, 8)
+    known = torch.tensor([True, False, True, False])
+    expected = (1 - F.cosine_similarity(ours[known], teacher[known])).mean()
+    torch.testing.assert_close(teacher_distance(ours, teacher, known), expected)
+    assert teacher_distance(ours, teacher, torch.zeros(4, dtype=torch.bool)) == 0

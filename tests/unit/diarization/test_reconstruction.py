@@ -1,0 +1,57 @@
+"""From windows to turns: overlap-add, decisions and runs."""
+
+import numpy as np
+
+from wavlm_meeting.diarization.reconstruction import (
+    active_frames,
+    restore_silent,
+    runs_of,
+    speaker_activity,
+)
+
+
+def test_windows_of_one_truth_add_up_to_it() -> None:
+    """If every window sees the same, in whatever local order, so does the recording."""
+    rng = np.random.default_rng(0)
+    truth = rng.random((100, 3)).astype(np.float32)
+    first = [0, 25, 50, 75, 90]
+    orders = [rng.permutation(3) for _ in first]
+    windows = [truth[f : f + 50][:, order] for f, order in zip(first, orders, strict=True)]
+    found = speaker_activity(windows, first, orders, 3)
+    np.testing.assert_allclose(found, truth, rtol=1e-5)
+
+
+def test_a_window_counts_less_at_its_edges() -> None:
+    """Where two windows disagree, the one that has the frame nearer to its middle wins."""
+    yes, no = np.ones((10, 1), np.float32), np.zeros((10, 1), np.float32)
+    names = [np.array([0]), np.array([0])]
+    activity = speaker_activity([yes, no], [0, 5], names, 1)[:, 0]
+    assert (activity[:5] == 1).all()
+    assert (activity[10:] == 0).all()
+    assert (np.diff(activity[5:10]) < 0).all()
+    assert activity[5] > 0.5 > activity[9]
+
+
+def test_two_local_speakers_of_one_person_count_as_the_louder() -> None:
+    """Merged local speakers give their maximum, never a sum above 1."""
+    local = np.array([[0.9, 0.8], [0.1, 0.7]], np.float32)
+    found = speaker_activity([local], [0], [np.array([0, 0])], 1)
+    np.testing.assert_allclose(found[:, 0], [0.9, 0.7], rtol=1e-6)
+
+
+def test_short_gaps_close_and_short_turns_go() -> None:
+    """Gaps of up to `gap` frames close, one frame more stays; the edges do not grow."""
+    pattern = "11100111000111" + "0" * 10 + "10000000"
+    activity = np.array([[float(c)] for c in pattern], np.float32)
+    closed = active_frames(activity, 0.5, gap=2, least=2)[:, 0]
+    assert runs_of(closed) == [(0, 8), (11, 14)]
+    assert runs_of(active_frames(activity, 0.5, gap=0, least=1)[:, 0])[-1] == (24, 25)
+
+
+def test_a_speaker_who_lost_all_frames_gets_the_surest_back() -> None:
+    """Outvoted speakers return where they were surest; the others stay as they are."""
+    local = [np.array([[0.9, 0.2], [0.9, 0.6], [0.1, 0.3]], np.float32)]
+    active = np.array([[True, False], [True, False], [False, False]])
+    restored = restore_silent(active, local, [0], [np.array([0, 1])])
+    assert restored[:, 0].tolist() == [True, True, False]
+    assert restored[:, 1].tolist() == [False, True, False]
