@@ -65,6 +65,8 @@ class Reporter:
         if self.traceback:
             show_text_on_stderr("".join(traceback.format_exception(error)))
         line, status = meaning_of(error)
-        if line:  # Typer's answer to a bare command is its help, shown already
+        if type(error).__name__ == "NoArgsIsHelpError":  # a bare command: its help, many lines
+            show_text_on_stderr(f"{line}\n")
+        else:
             show_error(line)
         return status

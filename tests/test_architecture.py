@@ -169,6 +169,6 @@ def test_files_are_short() -> None:
 def test_the_command_starts_light() -> None:
     """What `wavlm-meeting --help` imports leaves the seconds of torch and its like to others."""
     code = "import sys, wavlm_meeting.cli.main; print(*sys.modules)"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    answer = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, check=True)
     heavy = {"torch", "numpy", "pandas", "scipy", "matplotlib", "pyannote", "pydantic"}
     assert heavy.isdisjoint(answer.stdout.decode().split())

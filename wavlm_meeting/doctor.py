@@ -195,7 +195,7 @@ def _try_imports(names: Iterable[str]) -> tuple[dict[str, str], Torch | None]:
     Returns why those that fail do, and what torch says of itself if it was imported on the way.
     """
     names = list(names)
-    command = [sys.executable, "-c", TRY_IMPORTS, *names]
+    command = [sys.executable, "-P", "-c", TRY_IMPORTS, *names]  # -P: not from this folder
     answer = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     replies = [json.loads(line) for line in answer.splitlines()]
     imports = replies[: len(names)]

@@ -1,6 +1,5 @@
 """The prepared corpus in memory: utterances, noises and the teacher's embeddings."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +8,6 @@ from numpy.typing import NDArray
 
 from wavlm_meeting.audio.simulate import Utterance
 from wavlm_meeting.errors import SettingsError
-from wavlm_meeting.units import SAMPLE_RATE
 
 
 @dataclass(frozen=True)
@@ -20,7 +18,10 @@ class Collection:
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
     teacher: NDArray[np.float32]
-    """(utterances, 256); zeros where the teacher had too little speech."""
+    """(utterances, 256) of unit length around their mean; zeros where there was too little speech.
+
+    Resemblyzer's embeddings have no negative entries: their mean alone has a cosine of 0.7 to all
+    of them, and a student that is drawn to them as they are learns the mean and stops."""
     voices: dict[str, list[Utterance]]
     """Utterances by speaker; every unlabelled utterance counts as a speaker of its own."""
     sources: dict[str, list[str]]
@@ -63,7 +64,7 @@ def load_collection(work: Path, split: str) -> Collection:
         samples=np.load(work / "samples.npy", mmap_mode="r"),
         starts=table["start"],
         lengths=table["length"],
-        teacher=table["teacher"],
+        teacher=_centred(table["teacher"], chosen),
         voices=voices,
         sources=sources,
         noises=noises,
@@ -97,9 +98,13 @@ def draw_speakers(
     return list(drawn)
 
 
-def speech_seconds(utterances: Sequence[Utterance]) -> float:
-    """Return how many seconds of speech there are."""
-    return sum(end - start for u in utterances for start, end in u.speech) / SAMPLE_RATE
+def _centred(teacher: NDArray[np.float32], chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Subtract the mean over the chosen utterances and return to unit length."""
+    known = teacher.any(axis=1)
+    mean = teacher[chosen][known[chosen]].mean(axis=0)
+    centred = np.where(known[:, None], teacher - mean, 0.0)
+    length = np.linalg.norm(centred, axis=1, keepdims=True)
+    return (centred / np.maximum(length, 1e-8)).astype(np.float32)
 
 
 def _choose(rng: np.random.Generator, names: list[str], count: int) -> list[str]:

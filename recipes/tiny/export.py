@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
-from wavlm_meeting.checkpoints.bundle import write_bundle
-from wavlm_meeting.checkpoints.card import Card, Material, Training
+from wavlm_meeting.checkpoints.bundle import ENCODER, write_bundle
+from wavlm_meeting.checkpoints.card import Card
+from wavlm_meeting.diarization.load import PART
 from wavlm_meeting.diarization.pipeline import DiarizationPipeline
 from wavlm_meeting.diarization.settings import DiarizationSettings
 from wavlm_meeting.recipes.tiny.evaluate import equal_error_rate, meetings, score, simulated
@@ -15,23 +16,6 @@ from wavlm_meeting.recipes.tiny.settings import TinySettings
 from wavlm_meeting.recipes.tiny.train import build_task
 
 log = logging.getLogger(__name__)
-
-DATA = (
-    Material("LibriSpeech (excerpts)", "CC-BY-4.0", "speech"),
-    Material("Mozilla Common Voice 6.1 (about 100 clips of each of 59 languages)", "CC0-1.0", "speech"),
-    Material("Speech Commands 0.02 (test set)", "CC-BY-4.0", "speech and noise"),
-    Material("Arabic Speech Commands", "CC-BY-4.0", "speech and noise"),
-    Material("Picovoice speech-to-intent benchmark", "Apache-2.0", "speech"),
-    Material("Free Spoken Digit Dataset", "CC-BY-SA-4.0", "speech"),
-    Material("ESC-10", "CC-BY-3.0", "noise"),
-    Material("librosa example recordings", "CC-BY-3.0", "music"),
-)
-TEACHERS = (
-    Material("silero-vad", "MIT", "where speech is in the training utterances"),
-    Material("Resemblyzer", "Apache-2.0", "speaker embeddings that the model's are drawn to"),
-)
-"""What the shipped model has seen; whoever trains on other data changes these lines."""
-
 
 GRID = {
     "threshold": (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
@@ -49,24 +33,17 @@ def export(corpus: Path, work: Path, settings: TinySettings, target: Path) -> Ca
     """Choose on dev, report on dev and test, and write the bundle to `target`."""
     pipeline = trained_pipeline(work, settings)
     pipeline.settings = choose(pipeline, work, settings)
-    figures = report(pipeline, corpus, work, settings)
     card = Card(
-        name="tiny",
-        version="0.1",
-        licence="Apache-2.0",
-        description=(
-            "A small WavLM with heads for diarization, trained from scratch on 8 hours of open "
-            "speech: a first model, for trying things out and as a baseline."
-        ),
+        name=settings.card.name,
+        version=settings.card.version,
+        licence=settings.card.licence,
+        description=settings.card.description,
         encoder=settings.encoder,
-        heads={"diarization": pipeline.settings.model_dump()},
-        training=Training(data=DATA, teachers=TEACHERS, recipe="recipes/tiny"),
-        figures=figures,
+        heads={PART: pipeline.settings.model_dump()},
+        training=settings.card.training,
+        figures=report(pipeline, corpus, work, settings),
     )
-    state = {
-        "encoder": pipeline.encoder.state_dict(),
-        "diarization": pipeline.heads.state_dict(),
-    }
+    state = {ENCODER: pipeline.encoder.state_dict(), PART: pipeline.heads.state_dict()}
     return write_bundle(target, state, card, storage="float16")
 
 

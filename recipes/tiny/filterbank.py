@@ -1,11 +1,36 @@
-"""A first convolution that starts as a filterbank, so that training need not find one."""
+"""A frontend that starts as a filterbank, so that training need not find one."""
 
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wavlm_meeting.units import SAMPLE_RATE
+
+
+GAINS = (3.0, 10.0, 30.0, 100.0)
+
+
+@torch.no_grad()
+def start_as_filterbank(frontend: nn.Module) -> None:
+    """Set a frontend of two convolutions to magnitudes of a mel filterbank.
+
+    Large gains after the GroupNorm make GELU rectify quiet frames too (at gain 1 they pass nearly
+    linearly, and their phase drowns their magnitude); a bias of 1 and gains that alternate from
+    frequency to frequency keep the level of a frame visible through the LayerNorm that follows.
+    Half of the second convolution sums the four phases of each frequency over three frames.
+    """
+    first, second = frontend.layers[0], frontend.layers[1]
+    filters, _, kernel = first.conv.weight.shape
+    first.conv.weight.copy_(filterbank(filters, kernel))
+    gains = torch.tensor(GAINS).repeat_interleave(4)
+    first.norm.weight.copy_(gains.repeat(filters // len(gains) + 1)[:filters])
+    first.norm.bias.fill_(1.0)
+    sums = torch.zeros_like(second.conv.weight[: filters // 4])
+    for frequency in range(len(sums)):
+        sums[frequency, 4 * frequency : 4 * frequency + 4] = 1.0
+    sums *= second.conv.weight.norm(dim=(1, 2)).mean() / sums.norm(dim=(1, 2), keepdim=True)
+    second.conv.weight[: len(sums)] = sums
 
 
 def filterbank(filters: int, kernel: int) -> Tensor:

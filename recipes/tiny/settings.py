@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from wavlm_meeting.audio.simulate import ConversationSettings
+from wavlm_meeting.checkpoints.card import Training
 from wavlm_meeting.config import Settings
 from wavlm_meeting.diarization.settings import DiarizationSettings
 from wavlm_meeting.diarization.task import TaskSettings
@@ -45,6 +46,21 @@ class EvaluationSettings(Settings):
     """How conversations are drawn."""
 
 
+class CardSettings(Settings):
+    """What the card says beside sizes and figures."""
+
+    name: str = "untitled"
+    """Short name of the model."""
+    version: str = "0"
+    """Version of the weights."""
+    licence: str = "unknown"
+    """Licence of the weights."""
+    description: str = ""
+    """What the model is, in a sentence or two."""
+    training: Training = Training()
+    """Data and teachers with their licences, and the recipe."""
+
+
 class TinySettings(Settings):
     """The whole recipe."""
 
@@ -60,3 +76,5 @@ class TinySettings(Settings):
     """Objective and optimiser."""
     evaluation: EvaluationSettings = EvaluationSettings()
     """Conversations for choosing and reporting."""
+    card: CardSettings = CardSettings()
+    """What the card says."""

@@ -13,7 +13,7 @@ from wavlm_meeting.diarization.model import DiarizationHeads
 from wavlm_meeting.diarization.task import DiarizationTask
 from wavlm_meeting.recipes.tiny.collection import load_collection
 from wavlm_meeting.recipes.tiny.data import WindowBatches
-from wavlm_meeting.recipes.tiny.filterbank import filterbank
+from wavlm_meeting.recipes.tiny.filterbank import start_as_filterbank
 from wavlm_meeting.recipes.tiny.settings import TinySettings
 from wavlm_meeting.wavlm.model import WavLM
 
@@ -24,9 +24,7 @@ def build_task(settings: TinySettings, classes: int) -> DiarizationTask:
     """Return encoder and heads at their start, seeded."""
     torch.manual_seed(settings.seed)
     encoder = WavLM(settings.encoder, attention="dense")
-    with torch.no_grad():
-        first = encoder.frontend.layers[0].conv.weight
-        first.copy_(filterbank(first.shape[0], first.shape[2]))
+    start_as_filterbank(encoder.frontend)
     heads = DiarizationHeads(
         settings.encoder.layers, settings.encoder.width, **settings.diarization.head_sizes()
     )

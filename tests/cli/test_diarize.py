@@ -100,7 +100,7 @@ def test_uses_no_network(tmp_path: Path, conversation: Path) -> None:
     words = ["diarize", conversation, "--out", tmp_path, "--format", "json"]
     online = {name: value for name, value in os.environ.items() if "OFFLINE" not in name}
     answer = subprocess.run(
-        [sys.executable, "-c", NO_NETWORK, *words],
+        [sys.executable, "-P", "-c", NO_NETWORK, *words],
         cwd=tmp_path,
         env=online,
         capture_output=True,

@@ -107,3 +107,13 @@ def test_score_names_the_faulty_line(text: str, says: str, command: Command) -> 
 def test_other_commands_refuse(words: list[str], command: Command) -> None:
     """Every command answers a mistake with one line and status 2."""
     assert_refused(command(*words, HF_HUB_OFFLINE="1"))
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["diarize"], ["score"], ["report"], ["models"]], ids=" ".join
+)
+def test_bare_commands_show_their_help(words: list[str], command: Command) -> None:
+    """A command without its arguments answers with its help, not with an error."""
+    answer = command(*words)
+    assert "Usage: wavlm-meeting" in answer.stdout + answer.stderr
+    assert "error:" not in answer.stderr

@@ -140,7 +140,7 @@ class DiarizationPipeline:
             )
 
     def listen(
-        self, source: Source, channel: int | None, progress: Progress | None
+        self, source: Source, channel: int | None = None, progress: Progress | None = None
     ) -> Heard:
         """Run the heads over all windows of a source; parameters are those of a call."""
         if isinstance(source, str | Path):

@@ -1,4 +1,4 @@
-"""Diarization error rate (DER) and Jaccard error rate (JER), counted by pyannote.metrics.
+"""Diarization error rate (DER), counted by pyannote.metrics, and Jaccard error rate (JER).
 
 The figures equal those of NIST's md-eval-22: speakers are matched over all that is scored before
 any collar or overlap is taken out, and a collar is so many seconds on each side of a boundary.
@@ -53,7 +53,8 @@ class ErrorCounts:
     def jer(self) -> float:
         """Mean Jaccard error of the reference's speakers; 0 if it has none.
 
-        Source: Second DIHARD challenge evaluation plan (2019), section 4.2; without collar.
+        Source: Second DIHARD challenge evaluation plan (2019); without collar. The same figure as
+        JaccardErrorRate of pyannote.metrics, from the seconds that the matching needs anyway.
         """
         return self.speaker_errors / self.speakers if self.speakers else 0.0
 

@@ -7,6 +7,7 @@ B batch, T frames, D width, H heads, E head size.
 """
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Literal
 
 import torch
@@ -16,10 +17,11 @@ from torch import Tensor, nn
 from wavlm_meeting.wavlm.blockwise import blockwise_attention
 from wavlm_meeting.wavlm.flex import flex_biased_attention
 
+Method = Literal["dense", "blockwise", "flex"]
 Attention = Literal["auto", "dense", "blockwise", "flex"]
 
 DENSE_FRAMES = 1024
-"""Up to here a GPU takes the dense bias: 20 s; reading it costs less than a kernel without it."""
+"""Up to here (20 s) a GPU takes the dense bias: by its size, not yet by a measurement."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +36,22 @@ class Context:
     """The same on the host."""
     padded: bool
     """Whether any frame may not."""
-    method: Literal["dense", "blockwise", "flex"]
+    method: Method
 
 
-def choose_attention(
-    attention: Attention, frames: int, device: torch.device
-) -> Literal["dense", "blockwise", "flex"]:
-    """Resolve "auto": a GPU takes dense up to 20 s and flex beyond, a CPU works blockwise."""
+def choose_attention(attention: Attention, frames: int, device: torch.device) -> Method:
+    """Resolve "auto".
+
+    A CPU works blockwise at every length: measured, it beats both others there. A GPU takes the
+    dense bias up to 20 s and FlexAttention beyond, or blocks where nothing can compile it.
+    """
     if attention != "auto":
         return attention
     if device.type != "cuda":
         return "blockwise"
-    return "dense" if frames <= DENSE_FRAMES else "flex"
+    if frames <= DENSE_FRAMES:
+        return "dense"
+    return "flex" if find_spec("triton") else "blockwise"
 
 
 def dense_attention(
@@ -60,7 +66,7 @@ def dense_attention(
     """Attend as `blockwise_attention` does, with the bias written out; `lengths` is (B,) here."""
     frames = query.shape[1]
     spread = toeplitz.unfold(1, frames, 1).flip(1)  # (H, T, T)
-    bias = gate.transpose(1, 2)[..., None] * spread
+    bias = (gate.transpose(1, 2)[..., None] * spread).to(query.dtype)
     if lengths is not None:
         keys = torch.arange(frames, device=query.device)
         bias = bias.masked_fill(keys >= lengths[:, None, None, None], -torch.inf)

@@ -144,7 +144,9 @@ class _Block:
 
     def weights(self) -> Tensor:
         """Compute the attention weights (h, R, length) before dropout."""
-        scores = self.gate * self.table
+        # Allocated here: a product with an overlapping view would come out in another layout.
+        scores = self.table.new_empty(self.table.shape)
+        torch.mul(self.gate, self.table, out=scores)
         torch.baddbmm(scores, self.query, self.key.transpose(1, 2), alpha=self.scale, out=scores)
         return torch.softmax(scores, dim=2)
 

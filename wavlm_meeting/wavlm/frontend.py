@@ -91,12 +91,16 @@ class ConvLayer(nn.Module):
         self.conv = conv
         self.norm = norm
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, lengths: Tensor | None = None, matrix: Tensor | None = None
+    ) -> Tensor:
         """Map (B, T, C) to (B, T', C'); `lengths` (B,) counts the valid frames of the output.
 
-        Computes in the dtype of `x`, whatever that of the weights.
+        Computes in the dtype of `x`, whatever that of the weights. Who calls often can give the
+        convolution's `matrix`.
         """
-        windows, matrix = self.conv.windows(x), self.conv.matrix().to(x.dtype)
+        windows = self.conv.windows(x)
+        matrix = (self.conv.matrix() if matrix is None else matrix).to(x.dtype)
         if self.norm is None:
             return gelu_linear(windows, matrix)
         x = F.linear(windows, matrix)

@@ -28,6 +28,5 @@ def _onednn_computes(dtype: torch.dtype) -> bool:
     return (
         supported is not None
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and bool(supported())
     )

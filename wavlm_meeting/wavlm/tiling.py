@@ -36,11 +36,10 @@ def tiled_frontend(frontend: Frontend, waveforms: Tensor, lengths: Tensor | None
     Frames that reach past `lengths` (B,) samples are zero, or garbage.
     """
     layers = frontend.stack()
-    taps = {
-        index: fast_taps(layer.conv.weight)
-        for index, layer in enumerate(layers)
-        if index > 0 and _fast_conv_fits(layer)
-    }
+    weights = [
+        fast_taps(layer.conv.weight) if _fast_conv_fits(layer) else layer.conv.matrix()
+        for layer in layers
+    ]
     batch, samples = waveforms.shape
     on_gpu = waveforms.is_cuda
     frames = _frames(layers, samples)
@@ -55,7 +54,7 @@ def tiled_frontend(frontend: Frontend, waveforms: Tensor, lengths: Tensor | None
         frames = _frames(layers, part.shape[1])
         for start in range(0, frames, tile):
             stop = min(start + tile, frames)
-            out[some, start:stop] = _one_tile(layers, taps, folded, part, start, stop)
+            out[some, start:stop] = _one_tile(layers, weights, folded, part, start, stop)
     return out
 
 
@@ -72,7 +71,7 @@ def _fast_conv_fits(layer: ConvLayer) -> bool:
 
 def _one_tile(
     layers: list[ConvLayer],
-    taps: dict[int, Taps],
+    weights: list[Tensor | Taps],
     folded: tuple[Tensor, Tensor] | None,
     waveforms: Tensor,
     start: int,
@@ -89,8 +88,11 @@ def _one_tile(
         matrix, shift = folded
         x = F.gelu(torch.baddbmm(shift, layers[0].conv.windows(x), matrix))
     x = x.to(layers[0].conv.weight.dtype)
-    for index, layer in enumerate(layers[1:], start=1):
-        x = F.gelu(fast_conv3(x[0], taps[index]))[None] if index in taps else layer(x)
+    for layer, weight in zip(layers[1:], weights[1:], strict=True):
+        if isinstance(weight, Tensor):
+            x = layer(x, matrix=weight)
+        else:
+            x = F.gelu(fast_conv3(x[0], weight))[None]
     return x
 
 

@@ -111,3 +111,19 @@ def test_dropout_and_layer_drop_act_in_training_only(model: WavLM) -> None:
     dropping = WavLM(CONFIG.model_copy(update={"layer_drop": 0.999})).train()
     states = dropping(waveforms).hidden_states
     assert torch.equal(states[0], states[-1])
+
+
+@pytest.mark.parametrize("attention", ["dense", "blockwise"])
+def test_autocast_trains(attention: str) -> None:
+    """Under bfloat16 autocast the states stay near float32's and all gradients are finite."""
+    torch.manual_seed(0)
+    model = WavLM(CONFIG, attention=attention).eval()
+    waveforms = torch.randn(1, 9_000)
+    exact = model(waveforms).hidden_states
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model(waveforms).hidden_states
+    for ours, reference in zip(rough, exact, strict=True):
+        assert torch.cosine_similarity(ours.float(), reference, dim=-1).min() > 0.999
+    rough[-1].float().square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert name == "mask_embedding" or parameter.grad.isfinite().all(), name
