@@ -24,10 +24,6 @@ class FormatError(WavLMMeetingError):
     """An annotation file (RTTM, UEM, ...) that does not follow its format."""
 
 
-class EnvironmentProblem(WavLMMeetingError):
-    """An installation that lacks a package or mixes ones that do not fit each other."""
-
-
 class DeviceError(WavLMMeetingError):
     """A compute device that was asked for and is not there."""
 

@@ -12,15 +12,14 @@ from wavlm_meeting.recipes.tiny.prepare import prepare
 from wavlm_meeting.recipes.tiny.settings import TinySettings
 from wavlm_meeting.recipes.tiny.train import train
 
+SHIPPED = Path(__file__).with_name("tiny.toml")
 STAGES = ("prepare", "train", "export")
 
 
 def main(
     corpus: Annotated[Path, typer.Option(help="Folder with manifest.csv, speech/ and noise/.")],
     work: Annotated[Path, typer.Option(help="Folder for everything that is made on the way.")],
-    settings: Annotated[Path, typer.Option(help="TOML file with all choices.")] = Path(
-        __file__
-    ).with_name("tiny.toml"),
+    settings: Annotated[Path, typer.Option(help="TOML file with all choices.")] = SHIPPED,
     target: Annotated[Path, typer.Option(help="Folder of the finished bundle.")] = Path(
         "build/tiny"
     ),

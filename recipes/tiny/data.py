@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
-from wavlm_meeting.audio.simulate import crop, draw_conversation, render
+from wavlm_meeting.audio.simulate import ConversationPlan, crop, draw_conversation, render
 from wavlm_meeting.diarization.task import Batch
 from wavlm_meeting.recipes.tiny.collection import Collection, draw_speakers
 from wavlm_meeting.recipes.tiny.settings import DataSettings
@@ -42,18 +43,22 @@ class WindowBatches(IterableDataset[Batch]):
 
     def batch(self, number: int) -> Batch:
         """Draw and render batch `number`."""
-        rng = np.random.default_rng((self.seed, number))
-        windows = [self._window(rng) for _ in range(self.settings.batch)]
+        settings, rng = self.settings, np.random.default_rng((self.seed, number))
+        length_s, count, shares = settings.window_s, settings.batch, settings.speaker_shares
+        if number < settings.voice_batches:
+            length_s, shares = settings.voice_window_s, (1.0,)
+            count = round(count * settings.window_s / length_s)
+        length = int(length_s * SAMPLE_RATE)
+        windows = [self._window(rng, length, shares) for _ in range(count)]
         return Batch(*(torch.from_numpy(np.stack(part)) for part in zip(*windows, strict=True)))
 
     def _window(
-        self, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        self, rng: np.random.Generator, length: int, shares: tuple[float, ...]
+    ) -> tuple[NDArray[np.generic], ...]:
         """Cut a window out of the middle of a conversation."""
         settings, collection = self.settings, self.collection
-        count = 1 + int(rng.choice(len(settings.speaker_shares), p=settings.speaker_shares))
+        count = 1 + int(rng.choice(len(shares), p=shares))
         names = draw_speakers(rng, collection, count, settings.one_source, settings.sources)
-        length = int(settings.window_s * SAMPLE_RATE)
         plan = draw_conversation(
             rng,
             {name: collection.voices[name] for name in names},
@@ -63,12 +68,17 @@ class WindowBatches(IterableDataset[Batch]):
         )
         plan = crop(plan, int(rng.integers(length)), length)
         waveform = render(plan, collection.audio, collection.audio)
-        return waveform, *self._targets(plan.turns(), length, plan)
+        return waveform, *self._targets(plan)
 
-    def _targets(self, turns, length, plan):
+    def _targets(
+        self, plan: ConversationPlan
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
         """Return activities (T, S), classes (S,) or -1, teacher embeddings (S, 256)."""
+        turns = plan.turns()
         names = list(dict.fromkeys(name for _, _, name in turns))[: self.local_speakers]
-        activities = np.zeros((self.encoder.frame_count(length), self.local_speakers), np.float32)
+        activities = np.zeros(
+            (self.encoder.frame_count(plan.length), self.local_speakers), np.float32
+        )
         for start, end, name in turns:
             if name in names:
                 activities[frame_range(self.encoder, start, end), names.index(name)] = 1.0

@@ -1,7 +1,6 @@
 """Stage 3 and after: choose on dev, report on test."""
 
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 import numpy as np

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from wavlm_meeting.units import SAMPLE_RATE
 
-
 GAINS = (3.0, 10.0, 30.0, 100.0)
 
 
@@ -15,26 +14,29 @@ GAINS = (3.0, 10.0, 30.0, 100.0)
 def start_as_filterbank(frontend: nn.Module) -> None:
     """Set a frontend of two convolutions to magnitudes of a mel filterbank.
 
-    Large gains after the GroupNorm make GELU rectify quiet frames too (at gain 1 they pass nearly
+    Large gains after the first norm make GELU rectify quiet frames too (at gain 1 they pass nearly
     linearly, and their phase drowns their magnitude); a bias of 1 and gains that alternate from
     frequency to frequency keep the level of a frame visible through the LayerNorm that follows.
     Half of the second convolution sums the four phases of each frequency over three frames.
     """
-    first, second = frontend.layers[0], frontend.layers[1]
-    filters, _, kernel = first.conv.weight.shape
-    first.conv.weight.copy_(filterbank(filters, kernel))
+    first = frontend.get_parameter("layers.0.conv.weight")
+    second = frontend.get_parameter("layers.1.conv.weight")
+    filters, _, kernel = first.shape
+    first.copy_(filterbank(filters, kernel))
     gains = torch.tensor(GAINS).repeat_interleave(4)
-    first.norm.weight.copy_(gains.repeat(filters // len(gains) + 1)[:filters])
-    first.norm.bias.fill_(1.0)
-    sums = torch.zeros_like(second.conv.weight[: filters // 4])
+    frontend.get_parameter("layers.0.norm.weight").copy_(
+        gains.repeat(filters // len(gains) + 1)[:filters]
+    )
+    frontend.get_parameter("layers.0.norm.bias").fill_(1.0)
+    sums = torch.zeros_like(second[: filters // 4])
     for frequency in range(len(sums)):
         sums[frequency, 4 * frequency : 4 * frequency + 4] = 1.0
-    sums *= second.conv.weight.norm(dim=(1, 2)).mean() / sums.norm(dim=(1, 2), keepdim=True)
-    second.conv.weight[: len(sums)] = sums
+    sums *= second.norm(dim=(1, 2)).mean() / sums.norm(dim=(1, 2), keepdim=True)
+    second[: len(sums)] = sums
 
 
 def filterbank(filters: int, kernel: int) -> Tensor:
-    """Return weights (filters, 1, kernel): windowed cosines in four phases, evenly on the mel scale.
+    """Return weights (filters, 1, kernel): windowed cosines in four phases, evenly spaced in mel.
 
     After GroupNorm and GELU, the four phases of one frequency sum to roughly its magnitude.
     """

@@ -8,16 +8,22 @@ needed here only, never to run the model.
 
 import csv
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from resemblyzer import VoiceEncoder
+from resemblyzer.audio import normalize_volume
+from silero_vad import load_silero_vad
 
 from wavlm_meeting.audio.read import read_audio
 from wavlm_meeting.files import atomic_write
 from wavlm_meeting.units import SAMPLE_RATE
+
+Ints = NDArray[np.integer]
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +62,7 @@ def prepare(corpus: Path, work: Path) -> None:
     work.mkdir(parents=True, exist_ok=True)
     rows = read_manifest(corpus)
     samples = [_decode(corpus / row.path, row.kind) for row in rows]
-    speech = [np.zeros((0, 2), np.int64)] * len(rows)
+    speech: list[Ints] = [np.zeros((0, 2), np.int64)] * len(rows)
     spoken = [index for index, row in enumerate(rows) if row.kind == "speech"]
     for index, spans in zip(spoken, find_speech([samples[i] for i in spoken]), strict=True):
         speech[index] = spans
@@ -82,19 +88,17 @@ def prepare(corpus: Path, work: Path) -> None:
         )
 
 
-def _decode(path: Path, kind: str) -> np.ndarray:
+def _decode(path: Path, kind: str) -> Ints:
     wave = read_audio(path)
     if kind == "rir":
         wave = wave / np.abs(wave).max()
     return np.clip(np.round(wave * 32767), -32768, 32767).astype(np.int16)
 
 
-def find_speech(waves: list[np.ndarray]) -> Iterator[np.ndarray]:
+def find_speech(waves: list[Ints]) -> Iterator[Ints]:
     """Give the (start, end) samples of the speech in each of `waves`, in their order."""
-    from silero_vad import load_silero_vad
-
     model = load_silero_vad()
-    found: dict[int, np.ndarray] = {}
+    found: dict[int, Ints] = {}
     order = sorted(range(len(waves)), key=lambda index: len(waves[index]))
     for first in range(0, len(order), VAD_BATCH):
         group = order[first : first + VAD_BATCH]
@@ -110,12 +114,13 @@ def find_speech(waves: list[np.ndarray]) -> Iterator[np.ndarray]:
     return (found[index] for index in range(len(waves)))
 
 
-def speech_spans(probabilities: np.ndarray, length: int) -> np.ndarray:
+def speech_spans(probabilities: NDArray[np.floating], length: int) -> Ints:
     """Turn a speech probability for each chunk into (start, end) samples.
 
     Speech begins at 0.5 and lasts until 0.35 is undercut for 0.2 s; less than 0.1 s is dropped.
     """
-    spans, start, last = [], None, 0
+    spans: list[tuple[int, int]] = []
+    start, last = None, 0
     for chunk, probability in enumerate(probabilities):
         if probability >= 0.5 and start is None:
             start = chunk
@@ -130,19 +135,18 @@ def speech_spans(probabilities: np.ndarray, length: int) -> np.ndarray:
     return np.minimum(samples[samples[:, 1] - samples[:, 0] > 3 * VAD_CHUNK], length)
 
 
-def _teacher():
+def _teacher() -> Callable[[Ints, Ints], NDArray[np.float32]]:
     """Return a function from samples and speech spans to a unit vector (256,), or zeros."""
-    from resemblyzer import VoiceEncoder
-    from resemblyzer.audio import normalize_volume
-
     encoder = VoiceEncoder("cpu", verbose=False)
 
-    def embed(wave: np.ndarray, spans: np.ndarray) -> np.ndarray:
+    def embed(wave: Ints, spans: Ints) -> NDArray[np.float32]:
         speech = [wave[start:end] for start, end in spans]
         voiced = np.concatenate(speech) if speech else np.zeros(0, np.int16)
         if len(voiced) < 0.5 * SAMPLE_RATE:
             return np.zeros(256, np.float32)
         signal = voiced[: 6 * SAMPLE_RATE].astype(np.float32) / 32768
-        return encoder.embed_utterance(normalize_volume(signal, -30, increase_only=True), rate=0.65)
+        signal = normalize_volume(signal, -30, increase_only=True)
+        vector: NDArray[np.float32] = encoder.embed_utterance(signal, rate=0.65)
+        return vector
 
     return embed

@@ -19,9 +19,14 @@ class DataSettings(Settings):
     """Windows in a batch."""
     speaker_shares: tuple[float, ...] = (0.1, 0.35, 0.35, 0.2)
     """Probability of a conversation between 1, 2, ... speakers."""
+    voice_batches: int = Field(0, ge=0)
+    """So many batches come first that hold one voice in each window: voices are learned much faster
+    from them, and telling them apart within a window then needs voices."""
+    voice_window_s: float = Field(2.5, gt=0)
+    """Length of those windows; a batch has as many more of them as they are shorter."""
     one_source: float = Field(0.7, ge=0, le=1)
     """Probability that all speakers of a conversation come from one source."""
-    sources: dict[str, float] = {}
+    sources: dict[str, float] = Field(default_factory=dict)
     """Weight of each source; all equal if empty."""
     conversation: ConversationSettings = ConversationSettings()
     """How conversations are drawn."""

@@ -1,6 +1,7 @@
 """Laws of simulated conversations: the plan says all, and rendering it adds nothing."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ def test_everybody_speaks_and_nobody_twice_at_once() -> None:
         assert len(plan.speakers) == 4
         for name in plan.speakers:
             own = sorted((s, e) for s, e, speaker in plan.turns() if speaker == name)
-            assert all(end <= start for (_, end), (start, _) in zip(own, own[1:], strict=False))
+            assert all(end <= start for (_, end), (start, _) in pairwise(own))
             assert all(0 <= start < end <= plan.length for start, end in own)
 
 

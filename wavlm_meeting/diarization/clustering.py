@@ -44,7 +44,9 @@ def cluster(
     if not len(embeddings):
         return np.zeros(0, np.int64)
     founders = _founders(speech_s, least_s, min_speakers)
-    labels = _agglomerate(embeddings[founders], windows[founders], threshold, min_speakers, max_speakers)
+    labels = _agglomerate(
+        embeddings[founders], windows[founders], threshold, min_speakers, max_speakers
+    )
     centroids = _centroids(embeddings[founders], labels, speech_s[founders])
     kept = _large_enough(labels, speech_s[founders], least_speaker_s, min_speakers)
     assigned = _assign(embeddings, windows, centroids[kept], founders, labels, kept)

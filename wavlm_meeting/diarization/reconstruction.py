@@ -24,7 +24,10 @@ def speaker_activity(
     in the recording, `speakers` are W arrays (S,) with the speaker of each local speaker, -1 for
     one that is nobody. A window counts less towards its edges, where it has heard less around.
     """
-    frames = max((first + len(a) for first, a in zip(first_frames, activities)), default=0)
+    ends = [first + len(local) for first, local in zip(first_frames, activities, strict=True)]
+    frames = max(ends, default=0)
+        (first + len(a) for first, a in zip(first_frames, activities, strict=True)), default=0
+    )
     total = np.zeros((frames, count), np.float32)
     weight = np.zeros((frames, 1), np.float32)
     for first, local, names in zip(first_frames, activities, speakers, strict=True):
@@ -35,7 +38,7 @@ def speaker_activity(
             own[:, names[slot]] = np.maximum(own[:, names[slot]], local[:, slot])
         total[first : first + size] += taper[:, None] * own
         weight[first : first + size] += taper[:, None]
-    return total / np.maximum(weight, 1e-8)
+    return (total / np.maximum(weight, 1e-8)).astype(np.float32)
 
 
 def active_frames(activity: Floats, onset: float, gap: int, least: int) -> NDArray[np.bool_]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import lightning
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from pydantic import Field
 from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
 from torch import Tensor, nn
@@ -110,7 +111,7 @@ class DiarizationTask(lightning.LightningModule):
             + settings.class_weight * losses["classes"]
         )
 
-    def configure_optimizers(self) -> dict[str, object]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with a linear rise and a cosine fall of the learning rate; no decay on vectors."""
         settings = self.settings
         matrices = [p for p in self.parameters() if p.ndim > 1]
@@ -130,7 +131,10 @@ class DiarizationTask(lightning.LightningModule):
             pct_start=settings.warmup,
             cycle_momentum=False,
         )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
 
     def _class_loss(self, cosines: Tensor, classes: Tensor) -> Tensor:
         """AAM-softmax over the training speakers (arXiv 1906.07317); 0 without any speaker."""

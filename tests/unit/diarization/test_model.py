@@ -51,7 +51,7 @@ def test_heads_have_gradients_everywhere() -> None:
     """Every parameter of both heads takes part in training."""
     for head, outputs in (
         (SegmentationHead(2, 16), lambda h: h(HIDDEN)[..., 3]),
-        (EmbeddingHead(2, 16, hidden=24, size=8), lambda h: h(HIDDEN, torch.ones(2, 1, 40))[..., 0]),
+        (EmbeddingHead(2, 16, 24, 8), lambda h: h(HIDDEN, torch.ones(2, 1, 40))[..., 0]),
     ):
         outputs(head).sum().backward()
         for name, parameter in head.named_parameters():

@@ -1,6 +1,7 @@
 """The pipeline with the embedded model, on a real conversation."""
 
 import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ def test_a_result_is_consistent(pipeline: DiarizationPipeline, conversation: Pat
     assert list(found.turns) == sorted(found.turns, key=lambda t: (t.start, t.end))
     for name in found.speakers:
         own = [t for t in found.turns if t.speaker == name]
-        assert all(a.end <= b.start for a, b in zip(own, own[1:], strict=False))
+        assert all(a.end <= b.start for a, b in pairwise(own))
     assert all(0 <= t.start < t.end <= found.duration_s for t in found.turns)
     assert all(0 < t.confidence <= 1 for t in found.turns)
     both = found.to_annotation().get_overlap()
