@@ -26,8 +26,6 @@ def speaker_activity(
     """
     ends = [first + len(local) for first, local in zip(first_frames, activities, strict=True)]
     frames = max(ends, default=0)
-        (first + len(a) for first, a in zip(first_frames, activities, strict=True)), default=0
-    )
     total = np.zeros((frames, count), np.float32)
     weight = np.zeros((frames, 1), np.float32)
     for first, local, names in zip(first_frames, activities, speakers, strict=True):

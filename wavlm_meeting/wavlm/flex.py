@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import flex_attention
 
 
 @cache
@@ -17,6 +16,9 @@ def _compiled(*, on_cpu: bool) -> Any:
 
     On CPU, C++ made for varying shapes does not compile in torch 2.14 (undeclared split sizes).
     """
+    # Importing it takes as long as the rest of PyTorch, and few inputs need it.
+    from torch.nn.attention.flex_attention import flex_attention  # noqa: PLC0415
+
     return torch.compile(flex_attention, dynamic=False if on_cpu else None)
 
 
