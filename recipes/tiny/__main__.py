@@ -20,6 +20,9 @@ def main(
     corpus: Annotated[Path, typer.Option(help="Folder with manifest.csv, speech/ and noise/.")],
     work: Annotated[Path, typer.Option(help="Folder for everything that is made on the way.")],
     settings: Annotated[Path, typer.Option(help="TOML file with all choices.")] = SHIPPED,
+    start: Annotated[
+        Path | None, typer.Option(help="Checkpoint of an earlier round to begin with.")
+    ] = None,
     target: Annotated[Path, typer.Option(help="Folder of the finished bundle.")] = Path(
         "build/tiny"
     ),
@@ -34,7 +37,7 @@ def main(
         if stage == "prepare":
             prepare(corpus, work)
         elif stage == "train":
-            train(work, chosen)
+            train(work, chosen, start)
         elif stage == "export":
             export(corpus, work, chosen, target)
         else:

@@ -101,6 +101,8 @@ def draw_speakers(
 def _centred(teacher: NDArray[np.float32], chosen: NDArray[np.int64]) -> NDArray[np.float32]:
     """Subtract the mean over the chosen utterances and return to unit length."""
     known: NDArray[np.bool_] = np.asarray(teacher.any(axis=1))
+    if not known[chosen].any():
+        return teacher
     mean = teacher[chosen][known[chosen]].mean(axis=0)
     centred = np.where(known[:, None], teacher - mean, 0.0)
     length = np.linalg.norm(centred, axis=1, keepdims=True)

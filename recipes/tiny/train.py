@@ -31,10 +31,15 @@ def build_task(settings: TinySettings, classes: int) -> DiarizationTask:
     return DiarizationTask(encoder, heads, classes, settings.task)
 
 
-def train(work: Path, settings: TinySettings, workers: int = 1) -> Path:
-    """Train, or go on from the last checkpoint; return the path of the final one."""
+def train(work: Path, settings: TinySettings, start: Path | None = None, workers: int = 1) -> Path:
+    """Train, or go on from the last checkpoint; return the path of the final one.
+
+    `start` is a checkpoint of an earlier round whose weights this one begins with.
+    """
     collection = load_collection(work, "train")
     task = build_task(settings, len(collection.labelled))
+    if start is not None:
+        task.load_state_dict(torch.load(start, weights_only=True)["state_dict"])
     last = work / "checkpoints" / "last.ckpt"
     done = torch.load(last, weights_only=True)["global_step"] if last.exists() else 0
     batches = WindowBatches(

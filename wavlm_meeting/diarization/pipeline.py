@@ -19,9 +19,11 @@ from wavlm_meeting.audio.windows import Window, iter_windows
 from wavlm_meeting.diarization.clustering import cluster
 from wavlm_meeting.diarization.model import DiarizationHeads
 from wavlm_meeting.diarization.reconstruction import (
-    active_frames,
+    most_active,
+    overlap_add,
     restore_silent,
     runs_of,
+    smooth,
     speaker_activity,
 )
 from wavlm_meeting.diarization.result import Diarization, Turn
@@ -204,9 +206,9 @@ class DiarizationPipeline:
         first = [item.start // frame for item in local]
         parts = [item.activity for item in local], first, list(by_window)
         activity = speaker_activity(*parts, count)
-        decided = active_frames(
-            activity,
-            settings.onset,
+        voices = overlap_add([item.activity.sum(axis=1, keepdims=True) for item in local], first)
+        decided = smooth(
+            most_active(activity, voices[:, 0], settings.onset),
             round(settings.gap_s * SAMPLE_RATE / frame),
             round(settings.turn_s * SAMPLE_RATE / frame),
         )

@@ -22,26 +22,49 @@ def speaker_activity(
 
     `activities` are W arrays (T, S) of probabilities, `first_frames` says where each window begins
     in the recording, `speakers` are W arrays (S,) with the speaker of each local speaker, -1 for
-    one that is nobody. A window counts less towards its edges, where it has heard less around.
+    one that is nobody.
     """
-    ends = [first + len(local) for first, local in zip(first_frames, activities, strict=True)]
-    frames = max(ends, default=0)
-    total = np.zeros((frames, count), np.float32)
-    weight = np.zeros((frames, 1), np.float32)
-    for first, local, names in zip(first_frames, activities, speakers, strict=True):
-        size = len(local)
-        taper = np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1)).astype(np.float32)
-        own = np.zeros((size, count), np.float32)
+    own = []
+    for local, names in zip(activities, speakers, strict=True):
+        part = np.zeros((len(local), count), np.float32)
         for slot in np.flatnonzero(names >= 0):
-            own[:, names[slot]] = np.maximum(own[:, names[slot]], local[:, slot])
-        total[first : first + size] += taper[:, None] * own
+            part[:, names[slot]] = np.maximum(part[:, names[slot]], local[:, slot])
+        own.append(part)
+    return overlap_add(own, first_frames)
+
+
+def overlap_add(windows: Sequence[Floats], first_frames: Sequence[int]) -> Floats:
+    """Average W windows (T, C) where they overlap, to (F, C).
+
+    A window counts less towards its edges, where it has heard less around.
+    """
+    ends = [first + len(window) for first, window in zip(first_frames, windows, strict=True)]
+    frames = max(ends, default=0)
+    channels = windows[0].shape[1] if windows else 0
+    total = np.zeros((frames, channels), np.float32)
+    weight = np.zeros((frames, 1), np.float32)
+    for first, window in zip(first_frames, windows, strict=True):
+        size = len(window)
+        taper = np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1)).astype(np.float32)
+        total[first : first + size] += taper[:, None] * window
         weight[first : first + size] += taper[:, None]
     return (total / np.maximum(weight, 1e-8)).astype(np.float32)
 
 
-def active_frames(activity: Floats, onset: float, gap: int, least: int) -> NDArray[np.bool_]:
-    """Decide (F, K) who is active: close pauses of up to `gap` frames, then drop short turns."""
-    active = activity >= onset
+def most_active(activity: Floats, voices: Floats, onset: float) -> NDArray[np.bool_]:
+    """Decide (F, K) who is active: as many as speak, the most probable ones.
+
+    `voices` (F,) is the expected number of voices: a frame in which somebody surely speaks has a
+    speaker even if it is open who. With one voice expected or none, one is heard from `onset` on.
+    """
+    count = np.floor(voices + 1.0 - onset)[:, None]
+    rank = np.argsort(np.argsort(-activity, axis=1, kind="stable"), axis=1, kind="stable")
+    return np.asarray((rank < count) & (activity > 0))
+
+
+def smooth(active: NDArray[np.bool_], gap: int, least: int) -> NDArray[np.bool_]:
+    """Close the pauses of each speaker of (F, K) up to `gap` frames, then drop short turns."""
+    active = active.copy()
     for speaker in range(active.shape[1]):
         padded = np.pad(active[:, speaker], gap + 1)
         closed = binary_closing(padded, np.ones(gap + 1)) if gap else padded

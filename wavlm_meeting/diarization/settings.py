@@ -29,7 +29,7 @@ class DiarizationSettings(Settings):
     least_speaker_s: float = Field(2.0, ge=0)
     """Speech that a group needs to be a speaker, unless a number of speakers was asked for."""
     onset: float = Field(0.5, gt=0, lt=1)
-    """Probability of activity from which on a speaker counts as active."""
+    """Expected number of voices from which on there is one; 1 more for two, and so on."""
     gap_s: float = Field(0.2, ge=0)
     """Pauses of one speaker up to this length are closed."""
     turn_s: float = Field(0.1, ge=0)

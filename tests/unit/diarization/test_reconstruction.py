@@ -3,9 +3,10 @@
 import numpy as np
 
 from wavlm_meeting.diarization.reconstruction import (
-    active_frames,
+    most_active,
     restore_silent,
     runs_of,
+    smooth,
     speaker_activity,
 )
 
@@ -39,13 +40,25 @@ def test_two_local_speakers_of_one_person_count_as_the_louder() -> None:
     np.testing.assert_allclose(found[:, 0], [0.9, 0.7], rtol=1e-6)
 
 
+def test_as_many_are_active_as_speak() -> None:
+    """The expected number of voices decides how many, the probabilities who."""
+    activity = np.array([[0.4, 0.3, 0.1], [0.4, 0.3, 0.1], [0.2, 0.1, 0.0], [0.9, 0.0, 0.0]])
+    voices = np.array([0.8, 1.6, 0.3, 2.0])
+    active = most_active(activity.astype(np.float32), voices, 0.5)
+    assert active.tolist() == [
+        [True, False, False],
+        [True, True, False],
+        [False, False, False],
+        [True, False, False],
+    ]
+
+
 def test_short_gaps_close_and_short_turns_go() -> None:
     """Gaps of up to `gap` frames close, one frame more stays; the edges do not grow."""
     pattern = "11100111000111" + "0" * 10 + "10000000"
-    activity = np.array([[float(c)] for c in pattern], np.float32)
-    closed = active_frames(activity, 0.5, gap=2, least=2)[:, 0]
-    assert runs_of(closed) == [(0, 8), (11, 14)]
-    assert runs_of(active_frames(activity, 0.5, gap=0, least=1)[:, 0])[-1] == (24, 25)
+    active = np.array([[c == "1"] for c in pattern])
+    assert runs_of(smooth(active, gap=2, least=2)[:, 0]) == [(0, 8), (11, 14)]
+    assert runs_of(smooth(active, gap=0, least=1)[:, 0])[-1] == (24, 25)
 
 
 def test_a_speaker_who_lost_all_frames_gets_the_surest_back() -> None:
