@@ -37,7 +37,7 @@ types: $(VENV)/.dev  ## check types
 	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml --package wavlm_meeting
 
 clean:  ## remove the environment and everything that was made
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 # The environment: the base for the demo, then what the tests need on top. Made anew where the
 # dependencies or their pins have changed.

@@ -4,6 +4,7 @@ B batch, N samples, T frames, S local speakers.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -67,6 +68,8 @@ class WindowBatches(IterableDataset[Batch]):
             collection.noises,
         )
         plan = crop(plan, int(rng.integers(length)), length)
+        if rng.random() < settings.silence:
+            plan = replace(plan, placements=())
         waveform = render(plan, collection.audio, collection.audio)
         return waveform, *self._targets(plan)
 

@@ -24,6 +24,8 @@ class DataSettings(Settings):
     from them, and telling them apart within a window then needs voices."""
     voice_window_s: float = Field(2.5, gt=0)
     """Length of those windows; a batch has as many more of them as they are shorter."""
+    silence: float = Field(0.0, ge=0, le=1)
+    """Probability of a window in which nobody speaks."""
     one_source: float = Field(0.7, ge=0, le=1)
     """Probability that all speakers of a conversation come from one source."""
     sources: dict[str, float] = Field(default_factory=dict)
