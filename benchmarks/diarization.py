@@ -28,6 +28,7 @@ os.environ["PYANNOTE_METRICS_ENABLED"] = "false"
 import warnings
 warnings.filterwarnings("ignore")
 import numpy as np, soundfile, torch
+from pyannote.audio.core.plda import PLDA
 from pyannote.audio.core.task import Problem, Resolution, Specifications
 from pyannote.audio.models.embedding import WeSpeakerResNet34
 from pyannote.audio.models.segmentation import PyanNet
@@ -52,7 +53,7 @@ embedding.build()
 pipeline = SpeakerDiarization(
     segmentation=segmentation.eval(),
     embedding=embedding.eval(),
-    plda=None,
+    plda=PLDA.__new__(PLDA),  # asked for, and never used with this clustering
     clustering="AgglomerativeClustering",
     embedding_batch_size=32,
     segmentation_batch_size=32,
