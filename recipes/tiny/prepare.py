@@ -2,14 +2,14 @@
 
 Writes into the work folder `samples.npy` (all utterances, int16, one after the other) and
 `utterances.npz` (where each lies, whose it is, where speech is in it, the teacher's embedding).
-Speech is found by silero-vad (MIT) and the teacher is Resemblyzer's encoder (Apache-2.0); both are
+Training speech is there at three speeds: resampled by a tenth, a voice is another speaker's. Speech is found by silero-vad (MIT) and the teacher is Resemblyzer's encoder (Apache-2.0); both are
 needed here only, never to run the model.
 """
 
 import csv
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +17,23 @@ import torch
 from numpy.typing import NDArray
 from resemblyzer import VoiceEncoder
 from resemblyzer.audio import normalize_volume
-from silero_vad import load_silero_vad
+from scipy.signal import resample_poly
 
 from wavlm_meeting.audio.read import read_audio
 from wavlm_meeting.files import atomic_write
 from wavlm_meeting.units import SAMPLE_RATE
 
+THREADS = torch.get_num_threads()
+from silero_vad import load_silero_vad  # noqa: E402 - its import leaves PyTorch one thread
+
+torch.set_num_threads(THREADS)
+
 Ints = NDArray[np.integer]
 
 log = logging.getLogger(__name__)
 
+SPEEDS = ((10, 9), (10, 11))
+"""Further copies of the training speech: (samples after, samples before) of 0.9 and 1.1 x speed."""
 VAD_BATCH = 64
 VAD_CHUNK = 512  # samples of one of silero's decisions
 
@@ -62,6 +69,7 @@ def prepare(corpus: Path, work: Path) -> None:
     work.mkdir(parents=True, exist_ok=True)
     rows = read_manifest(corpus)
     samples = [_decode(corpus / row.path, row.kind) for row in rows]
+    _add_speeds(rows, samples)
     speech: list[Ints] = [np.zeros((0, 2), np.int64)] * len(rows)
     spoken = [index for index, row in enumerate(rows) if row.kind == "speech"]
     for index, spans in zip(spoken, find_speech([samples[i] for i in spoken]), strict=True):
@@ -93,6 +101,17 @@ def _decode(path: Path, kind: str) -> Ints:
     if kind == "rir":
         wave = wave / np.abs(wave).max()
     return np.clip(np.round(wave * 32767), -32768, 32767).astype(np.int16)
+
+
+def _add_speeds(rows: list[Row], samples: list[Ints]) -> None:
+    """Append the training speech at other speeds, as other speakers."""
+    spoken = [i for i, row in enumerate(rows) if (row.kind, row.split) == ("speech", "train")]
+    for up, down in SPEEDS:
+        name = f"x{down / up:g}"
+        for row, wave in [(rows[i], samples[i]) for i in spoken]:
+            faster = resample_poly(wave.astype(np.float32), up, down)
+            samples.append(np.clip(np.round(faster), -32768, 32767).astype(np.int16))
+            rows.append(replace(row, speaker=row.speaker and f"{row.speaker} {name}"))
 
 
 def find_speech(waves: list[Ints]) -> Iterator[Ints]:

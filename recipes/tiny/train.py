@@ -57,7 +57,7 @@ def train(work: Path, settings: TinySettings, start: Path | None = None, workers
         logger=CSVLogger(work, name="", version="log"),
         callbacks=[
             ModelCheckpoint(
-                dirpath=last.parent, save_last=True, save_top_k=0, every_n_train_steps=50
+                dirpath=last.parent, save_last=True, save_top_k=0, every_n_train_steps=200
             )
         ],
         log_every_n_steps=10,

@@ -101,3 +101,14 @@ def test_long_input_equals_released_code(shared_dir: Path, size: str) -> None:
         states = model(golden["wav_long"][None]).hidden_states
     assert relative_error(states[1], golden["long_first"]) < 1e-4
     assert relative_error(states[-1], golden["long_last"]) < 1e-4
+
+
+@pytest.mark.parametrize("size", ["base", "large"])
+def test_bfloat16_stays_close_to_released_code(shared_dir: Path, size: str) -> None:
+    """In bfloat16 every hidden state has a cosine above 0.999 to the released code's float32."""
+    model, golden = load_golden(shared_dir / "golden", size, "exact")
+    with torch.no_grad():
+        states = model.to(torch.bfloat16)(golden["wav0"][None]).hidden_states
+    for ours, theirs in zip(states, golden["single"], strict=True):
+        ours, theirs = ours.double().flatten(), theirs.double().flatten()
+        assert torch.cosine_similarity(ours, theirs, dim=0) > 0.999

@@ -39,6 +39,10 @@ class TaskSettings(Settings):
     """Updates of the weights."""
     learning_rate: float = Field(1e-3, gt=0)
     """Highest learning rate."""
+    first_convolution: float = Field(1.0, ge=0)
+    """Learning rate of the encoder's first convolution as a share of that of all else."""
+    bfloat16: bool = False
+    """Whether the encoder's products run in bfloat16; worth it where the hardware has them."""
     warmup: float = Field(0.1, ge=0, lt=1)
     """Share of the steps over which the learning rate rises; it then falls as a cosine."""
     weight_decay: float = Field(0.01, ge=0)
@@ -75,7 +79,9 @@ class DiarizationTask(lightning.LightningModule):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return each part of the objective, and how many frames are right."""
-        hidden_states = self.encoder(batch.waveforms).hidden_states
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bfloat16):
+            hidden_states = self.encoder(batch.waveforms).hidden_states
+        hidden_states = tuple(states.float() for states in hidden_states)
         log_probabilities = self.heads.segmentation(hidden_states)
         cross_entropy, order = permutation_free_cross_entropy(
             log_probabilities, batch.activities, self.heads.segmentation.powerset
@@ -114,10 +120,12 @@ class DiarizationTask(lightning.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with a linear rise and a cosine fall of the learning rate; no decay on vectors."""
         settings = self.settings
-        matrices = [p for p in self.parameters() if p.ndim > 1]
+        first = self.encoder.frontend.stack()[0].conv.weight
+        matrices = [p for p in self.parameters() if p.ndim > 1 and p is not first]
         vectors = [p for p in self.parameters() if p.ndim <= 1]
         optimizer = torch.optim.AdamW(
             [
+                {"params": [first], "weight_decay": settings.weight_decay},
                 {"params": matrices, "weight_decay": settings.weight_decay},
                 {"params": vectors, "weight_decay": 0.0},
             ],
@@ -126,7 +134,11 @@ class DiarizationTask(lightning.LightningModule):
         )
         scheduler = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
-            max_lr=settings.learning_rate,
+            max_lr=[
+                settings.learning_rate * settings.first_convolution,
+                settings.learning_rate,
+                settings.learning_rate,
+            ],
             total_steps=settings.steps + 1,
             pct_start=settings.warmup,
             cycle_momentum=False,

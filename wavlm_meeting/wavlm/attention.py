@@ -44,6 +44,9 @@ def choose_attention(attention: Attention, frames: int, device: torch.device) ->
 
     A CPU works blockwise at every length: measured, it beats both others there. A GPU takes the
     dense bias up to 20 s and FlexAttention beyond, or blocks where nothing can compile it.
+    FlexAttention is for inference: it knows no dropout, its gradients into a captured bias are wrong
+    under some compilations (PyTorch issue 162228), and on CPU it compiles none. With gradients
+    "flex" works blockwise.
     """
     if attention != "auto":
         return attention
@@ -100,9 +103,9 @@ class SelfAttention(nn.Module):
         if context.method == "dense":
             lengths = context.lengths if context.padded else None
             attended = dense_attention(*arguments, lengths, dropout)
-        elif context.method == "flex" and dropout == 0.0:
+        elif context.method == "flex" and not torch.is_grad_enabled():
             attended = flex_biased_attention(*arguments, context.lengths)
-        else:  # FlexAttention knows no dropout
+        else:
             attended = blockwise_attention(*arguments, context.length_list, dropout)
         output: Tensor = self.output(attended.flatten(2))
         return output

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wavlm_meeting.wavlm.ops import onednn_computes
+
 CPU_BLOCK = 1 << 18
 """Scores of one head in a block, so that a block stays in a core's cache."""
 CUDA_BLOCK = 1 << 26
@@ -40,14 +42,15 @@ def blockwise_attention(
 
     `query`, `key`, `value` are (B, T, H, E), `gate` (B, T, H), `toeplitz` (H, 2 T - 1). Frames
     from `lengths` on are neither attended nor computed: their output is zero. Returns
-    (B, T, H, E) in the dtype of `query`; scores are float32 at least, so halves cannot overflow.
+    (B, T, H, E) in the dtype of `query`. Scores are float32 at least, so that float16 cannot
+    overflow, or bfloat16 where the CPU has products for it and no gradient is asked for.
     """
     seed = int(torch.randint(1 << 62, ()).item()) if dropout > 0 else 0
+    halved = query.dtype == torch.bfloat16 and onednn_computes(query)
+    wide = torch.promote_types(query.dtype, torch.float32)
     attended: Tensor = _Blockwise.apply(
-        *(
-            tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-            for tensor in (query, key, value, gate, toeplitz)
-        ),
+        *(tensor if halved else tensor.to(wide) for tensor in (query, key, value)),
+        *(tensor.to(wide) for tensor in (gate, toeplitz)),
         lengths or [query.shape[1]] * query.shape[0],
         dropout,
         seed,
@@ -145,7 +148,7 @@ class _Block:
     def weights(self) -> Tensor:
         """Compute the attention weights (h, R, length) before dropout."""
         # Allocated here: a product with an overlapping view would come out in another layout.
-        scores = self.table.new_empty(self.table.shape)
+        scores = self.query.new_empty(self.table.shape)
         torch.mul(self.gate, self.table, out=scores)
         torch.baddbmm(scores, self.query, self.key.transpose(1, 2), alpha=self.scale, out=scores)
         return torch.softmax(scores, dim=2)

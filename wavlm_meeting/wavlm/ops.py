@@ -12,7 +12,7 @@ from torch import Tensor
 def gelu_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return GELU(x weight^T + bias), x (..., C), weight (C', C)."""
     if x.device.type == "cpu" and x.dtype in (torch.bfloat16, torch.float16):
-        if not torch.is_grad_enabled() and _onednn_computes(x.dtype):
+        if onednn_computes(x):
             fused: Tensor = torch.ops.mkldnn._linear_pointwise(  # noqa: SLF001 - only way to fuse
                 x, weight, bias, "gelu", [], "none"
             )
@@ -21,9 +21,11 @@ def gelu_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     return F.gelu(F.linear(x, weight, bias))
 
 
-def _onednn_computes(dtype: torch.dtype) -> bool:
-    """Tell whether oneDNN has fast products of this half on this machine."""
-    kind = "bf16" if dtype == torch.bfloat16 else "fp16"
+def onednn_computes(x: Tensor) -> bool:
+    """Tell whether oneDNN has fast products of this half here; it is asked for inference alone."""
+    kind = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(x.dtype)
+    if kind is None or x.device.type != "cpu" or torch.is_grad_enabled():
+        return False
     supported = getattr(torch.ops.mkldnn, f"_is_mkldnn_{kind}_supported", None)
     return (
         supported is not None

@@ -127,3 +127,21 @@ def test_autocast_trains(attention: str) -> None:
     rough[-1].float().square().sum().backward()
     for name, parameter in model.named_parameters():
         assert name == "mask_embedding" or parameter.grad.isfinite().all(), name
+
+
+def test_every_way_of_attention_gives_the_same_gradients() -> None:
+    """Whatever attention is asked for, all parameters get the gradient that dense attention gives."""
+    waveforms, lengths = torch.randn(2, 9_000), torch.tensor([9_000, 5_000])
+    gradients = {}
+    for attention in ("dense", "blockwise", "flex"):
+        torch.manual_seed(0)
+        model = WavLM(CONFIG, attention=attention).eval()
+        states = model(waveforms, lengths).hidden_states
+        sum(state[0].square().sum() + state[1, :15].square().sum() for state in states).backward()
+        gradients[attention] = [p.grad for p in model.parameters() if p.grad is not None]
+    assert (
+        len(gradients["dense"]) == len(list(model.parameters())) - 1
+    )  # all but the mask embedding
+    for attention in ("blockwise", "flex"):
+        for ours, reference in zip(gradients[attention], gradients["dense"], strict=True):
+            torch.testing.assert_close(ours, reference, rtol=1e-3, atol=1e-3)
