@@ -2,8 +2,9 @@
 
 Writes into the work folder `samples.npy` (all utterances, int16, one after the other) and
 `utterances.npz` (where each lies, whose it is, where speech is in it, the teacher's embedding).
-Training speech is there at three speeds: resampled by a tenth, a voice is another speaker's. Speech is found by silero-vad (MIT) and the teacher is Resemblyzer's encoder (Apache-2.0); both are
-needed here only, never to run the model.
+Training speech is there at three speeds: resampled by a tenth, a voice is another speaker's. Speech
+is found by silero-vad (MIT) and the teacher is Resemblyzer's encoder (Apache-2.0); both are needed
+here only, never to run the model.
 """
 
 import csv

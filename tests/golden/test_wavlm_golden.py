@@ -110,5 +110,5 @@ def test_bfloat16_stays_close_to_released_code(shared_dir: Path, size: str) -> N
     with torch.no_grad():
         states = model.to(torch.bfloat16)(golden["wav0"][None]).hidden_states
     for ours, theirs in zip(states, golden["single"], strict=True):
-        ours, theirs = ours.double().flatten(), theirs.double().flatten()
-        assert torch.cosine_similarity(ours, theirs, dim=0) > 0.999
+        pair = (ours.double().flatten(), theirs.double().flatten())
+        assert torch.cosine_similarity(*pair, dim=0) > 0.999
