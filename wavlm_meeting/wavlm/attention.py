@@ -44,9 +44,9 @@ def choose_attention(attention: Attention, frames: int, device: torch.device) ->
 
     A CPU works blockwise at every length: measured, it beats both others there. A GPU takes the
     dense bias up to 20 s and FlexAttention beyond, or blocks where nothing can compile it.
-    FlexAttention is for inference: it knows no dropout, its gradients into a captured bias are wrong
-    under some compilations (PyTorch issue 162228), and on CPU it compiles none. With gradients
-    "flex" works blockwise.
+    FlexAttention is for inference: it knows no dropout, its gradients into a captured bias are
+    wrong under some compilations (PyTorch issue 162228), and on CPU it compiles none. With
+    gradients "flex" works blockwise.
     """
     if attention != "auto":
         return attention

@@ -130,7 +130,7 @@ def test_autocast_trains(attention: str) -> None:
 
 
 def test_every_way_of_attention_gives_the_same_gradients() -> None:
-    """Whatever attention is asked for, all parameters get the gradient that dense attention gives."""
+    """Whatever attention is asked for, all parameters get the gradient of dense attention."""
     waveforms, lengths = torch.randn(2, 9_000), torch.tensor([9_000, 5_000])
     gradients = {}
     for attention in ("dense", "blockwise", "flex"):
