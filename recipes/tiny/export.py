@@ -17,8 +17,8 @@ from wavlm_meeting.recipes.tiny.train import build_task
 log = logging.getLogger(__name__)
 
 GRID = {
-    "threshold": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
-    "least_s": (0.5, 1.0, 2.0),
+    "threshold": (0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 1.0),
+    "least_s": (0.5, 1.0, 2.0, 3.0),
     "least_speaker_s": (0.0, 2.0, 5.0, 8.0),
     "onset": (0.3, 0.4, 0.5, 0.6),
     "gap_s": (0.0, 0.2, 0.4, 0.6),
