@@ -56,16 +56,29 @@ def score(
     collar: float = 0.0,
     count_given: bool = False,
 ) -> DiarizationScore:
-    """Put together and score what was heard; with `corpus`, over the stretches of its UEM files."""
-    reference, hypothesis, uem = {}, {}, {}
+    """Put together what was heard and score it; the rest as in `score_found`."""
+    found = []
     for recording, local in zip(recordings, heard, strict=True):
         count = len(recording.reference.labels()) if count_given else None
-        found = pipeline.assemble(recording.name, local, count or 1, count)
-        reference[recording.name] = recording.reference
-        hypothesis[recording.name] = found.to_annotation()
-        if corpus is not None:
-            path = corpus / "meetings" / f"{recording.name}.uem"
-            uem[recording.name] = next(iter(read_uem(path).values()))
+        diarization = pipeline.assemble(recording.name, local, count or 1, count)
+        found.append(diarization.to_annotation())
+    return score_found(recordings, found, corpus, collar=collar)
+
+
+def score_found(
+    recordings: list[Recording],
+    found: list[Annotation],
+    corpus: Path | None = None,
+    *,
+    collar: float = 0.0,
+) -> DiarizationScore:
+    """Score what was found in `recordings`; with `corpus`, over the stretches of its UEM files."""
+    reference = {recording.name: recording.reference for recording in recordings}
+    hypothesis = dict(zip(reference, found, strict=True))
+    uem = {}
+    if corpus is not None:
+        for name in reference:
+            uem[name] = next(iter(read_uem(corpus / "meetings" / f"{name}.uem").values()))
     return score_diarization(reference, hypothesis, uem or None, collar)
 
 

@@ -1,6 +1,7 @@
 """The recipe of the embedded model runs from a corpus to a bundle that diarizes."""
 
 import csv
+import re
 import shutil
 import subprocess
 import sys
@@ -78,7 +79,7 @@ def test_from_corpus_to_a_bundle_that_diarizes(corpus: Path, tmp_path: Path) -> 
     (tmp_path / "small.toml").write_text(SMALL)
     command = [sys.executable, "-m", "wavlm_meeting.recipes.tiny", "--corpus", str(corpus)]
     command += ["--work", "work", "--settings", "small.toml", "--target", "out"]
-    for stages in ("prepare,train", "prepare,train,export"):
+    for stages in ("prepare,train", "prepare,train,export,baseline"):
         answer = subprocess.run(
             [*command, "--stages", stages],
             cwd=tmp_path,
@@ -88,6 +89,7 @@ def test_from_corpus_to_a_bundle_that_diarizes(corpus: Path, tmp_path: Path) -> 
         )
         assert answer.returncode == 0, answer.stderr
     assert "from step 3" in answer.stderr
+    assert re.search(r"baseline: test: DER \d+\.\d\d %", answer.stderr)
     pipeline = load_pipeline(str(tmp_path / "out"), "cpu")
     assert pipeline.settings.window_s == 4.0
     noise = np.random.default_rng(0).standard_normal(64_000).astype(np.float32)
