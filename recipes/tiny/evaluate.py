@@ -1,5 +1,7 @@
 """Stage 3 and after: choose on dev, report on test."""
 
+import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,10 +39,14 @@ def simulated(work: Path, split: str, settings: EvaluationSettings) -> list[Reco
     return [Recording(*item) for item in rendered(collection, plans)]
 
 
-def meetings(corpus: Path) -> list[Recording]:
-    """Return the real meetings of the corpus; none of them is trained on."""
+def meetings(corpus: Path, splits: Sequence[str] = ("train", "dev", "test")) -> list[Recording]:
+    """Return the real meetings of these splits; none of them is trained on."""
+    with (corpus / "manifest.csv").open(encoding="utf-8", newline="") as file:
+        split = {row["path"]: row["split"] for row in csv.DictReader(file)}
     found = []
     for path in sorted((corpus / "meetings").glob("*.flac")):
+        if split[path.relative_to(corpus).as_posix()] not in splits:
+            continue
         reference = read_rttm(path.with_suffix(".rttm"))
         annotation = next(iter(reference.values()), Annotation(uri=path.stem))
         found.append(Recording(path.stem, read_audio(path), annotation))
