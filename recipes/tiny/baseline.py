@@ -82,7 +82,7 @@ def baseline(corpus: Path, work: Path, settings: TinySettings) -> dict[str, floa
 
 
 def _listen(recordings: list[Recording], voices: VoiceEncoder) -> list[TeacherDiarization | None]:
-    samples = [
+    samples: list[NDArray[np.integer]] = [
         np.round(r.waveform * 32767).clip(-32768, 32767).astype(np.int16) for r in recordings
     ]
     return [

@@ -118,8 +118,8 @@ def report(
         heard = [pipeline.listen(recording.waveform) for recording in real]
         for collar in (0.0, 0.25) if real else ():
             found = score(pipeline, real, heard, corpus, collar=collar)
-            figure = f"DER %, corpus/meetings{name}, collar {collar:g} s"
-            figures[figure] = _percent(found.total.der)
+            title = f"DER %, corpus/meetings{name}, collar {collar:g} s"
+            figures[title] = _percent(found.total.der)
     for trials in TRIALS:
         if not (corpus / f"{trials}.txt").exists():
             log.info("report: no %s.txt in the corpus, left out", trials)
