@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from wavlm_meeting.diarization.model import DiarizationHeads
 from wavlm_meeting.diarization.task import DiarizationTask
+from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.recipes.tiny.collection import load_collection
 from wavlm_meeting.recipes.tiny.data import WindowBatches
 from wavlm_meeting.recipes.tiny.filterbank import start_as_filterbank
@@ -21,7 +22,12 @@ log = logging.getLogger(__name__)
 
 
 def build_task(settings: TinySettings, classes: int) -> DiarizationTask:
-    """Return encoder and heads at their start, seeded."""
+    """Return encoder and heads at their start, seeded.
+
+    Raises SettingsError for a frontend without LayerNorm, which cannot start as a filterbank.
+    """
+    if settings.encoder.frontend_norm != "layer":
+        raise SettingsError('the recipe needs frontend_norm = "layer" under [encoder].')
     torch.manual_seed(settings.seed)
     encoder = WavLM(settings.encoder, attention="dense")
     start_as_filterbank(encoder.frontend)

@@ -23,6 +23,7 @@ SMALL = """
 seed = 3
 [encoder]
 conv_layers = [[32, 400, 160], [16, 3, 2]]
+frontend_norm = "layer"
 normalize_waveform = true
 width = 32
 layers = 1
