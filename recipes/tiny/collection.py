@@ -28,6 +28,8 @@ class Collection:
     """Speakers by the collection that they come from."""
     noises: list[tuple[int, int]]
     """(index, samples) of the backgrounds."""
+    meetings: list[list[Utterance]]
+    """The real recordings of conversations: each speaker's turns, all in the same samples."""
     labelled: list[str]
     """Speakers with at least two utterances, in a fixed order: the classes of training."""
 
@@ -48,18 +50,23 @@ def load_collection(work: Path, split: str) -> Collection:
     voices: dict[str, list[Utterance]] = {}
     sources: dict[str, list[str]] = {}
     noises = []
+    meetings: dict[int, list[Utterance]] = {}
     chosen = np.flatnonzero(table["split"] == split)
     for index in chosen.tolist():
         if table["kind"][index] == "noise":
             noises.append((index, int(table["length"][index])))
-        if table["kind"][index] != "speech" or not table["span_count"][index]:
+        if not table["span_count"][index]:
             continue
         spans = table["spans"][span_ends[index] - table["span_count"][index] : span_ends[index]]
         speaker = str(table["speaker"][index]) or f"utterance {index}"
-        if speaker not in voices:
-            sources.setdefault(str(table["source"][index]), []).append(speaker)
         speech = tuple((int(start), int(end)) for start, end in spans)
-        voices.setdefault(speaker, []).append(Utterance(index, speaker, speech))
+        utterance = Utterance(index, speaker, speech)
+        if table["kind"][index] == "meeting":
+            meetings.setdefault(int(table["start"][index]), []).append(utterance)
+        elif table["kind"][index] == "speech":
+            if speaker not in voices:
+                sources.setdefault(str(table["source"][index]), []).append(speaker)
+            voices.setdefault(speaker, []).append(utterance)
     return Collection(
         samples=np.load(work / "samples.npy", mmap_mode="r"),
         starts=table["start"],
@@ -68,6 +75,7 @@ def load_collection(work: Path, split: str) -> Collection:
         voices=voices,
         sources=sources,
         noises=noises,
+        meetings=list(meetings.values()),
         labelled=sorted(name for name, said in voices.items() if len(said) > 1),
     )
 

@@ -3,7 +3,7 @@
 B batch, N samples, T frames, S local speakers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
-from wavlm_meeting.audio.simulate import ConversationPlan, crop, draw_conversation, render
+from wavlm_meeting.audio.simulate import (
+    Placement,
+    Utterance,
+    crop,
+    draw_conversation,
+    draw_scene,
+    render,
+)
 from wavlm_meeting.diarization.task import Batch
 from wavlm_meeting.recipes.tiny.collection import Collection, draw_speakers
 from wavlm_meeting.recipes.tiny.settings import DataSettings
@@ -58,6 +65,8 @@ class WindowBatches(IterableDataset[Batch]):
     ) -> tuple[NDArray[np.generic], ...]:
         """Cut a window out of the middle of a conversation."""
         settings, collection = self.settings, self.collection
+        if collection.meetings and rng.random() < settings.meetings:
+            return self._meeting_window(rng, length)
         count = 1 + int(rng.choice(len(shares), p=shares))
         names = draw_speakers(rng, collection, count, settings.one_source, settings.sources)
         plan = draw_conversation(
@@ -70,18 +79,38 @@ class WindowBatches(IterableDataset[Batch]):
         plan = crop(plan, int(rng.integers(length)), length)
         if rng.random() < settings.silence:
             plan = replace(plan, placements=())
+        said = [placement.utterance for placement in plan.placements]
         waveform = render(plan, collection.audio, collection.audio)
-        return waveform, *self._targets(plan)
+        return waveform, *self._targets(length, plan.turns(), said)
+
+    def _meeting_window(
+        self, rng: np.random.Generator, length: int
+    ) -> tuple[NDArray[np.generic], ...]:
+        """Cut a window out of a real conversation and send it through another channel."""
+        collection = self.collection
+        said = collection.meetings[int(rng.integers(len(collection.meetings)))]
+        samples = int(collection.lengths[said[0].index])
+        begin = int(rng.integers(max(1, samples - length)))
+        whole = Utterance(said[0].index, "all", ((0, samples),))
+        placement = Placement(whole, begin, min(begin + length, samples), 0)
+        plan = draw_scene(
+            rng, length, ["all"], [placement], self.settings.conversation, collection.noises
+        )
+        turns = sorted(
+            (max(start - begin, 0), min(end - begin, length), utterance.speaker)
+            for utterance in said
+            for start, end in utterance.speech
+            if start < begin + length and end > begin
+        )
+        waveform = render(plan, collection.audio, collection.audio)
+        return waveform, *self._targets(length, turns, said)
 
     def _targets(
-        self, plan: ConversationPlan
+        self, length: int, turns: list[tuple[int, int, str]], said: Iterable[Utterance]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
         """Return activities (T, S), classes (S,) or -1, teacher embeddings (S, 256)."""
-        turns = plan.turns()
         names = list(dict.fromkeys(name for _, _, name in turns))[: self.local_speakers]
-        activities = np.zeros(
-            (self.encoder.frame_count(plan.length), self.local_speakers), np.float32
-        )
+        activities = np.zeros((self.encoder.frame_count(length), self.local_speakers), np.float32)
         for start, end, name in turns:
             if name in names:
                 activities[frame_range(self.encoder, start, end), names.index(name)] = 1.0
@@ -89,7 +118,7 @@ class WindowBatches(IterableDataset[Batch]):
         teacher = np.zeros((self.local_speakers, 256), np.float32)
         for slot, name in enumerate(names):
             classes[slot] = self.classes.get(name, -1)
-            heard = {p.utterance.index for p in plan.placements if p.utterance.speaker == name}
+            heard = {utterance.index for utterance in said if utterance.speaker == name}
             teacher[slot] = self.collection.teacher[sorted(heard)].sum(axis=0)
         return activities, classes, teacher
 

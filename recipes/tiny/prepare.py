@@ -4,7 +4,8 @@ Writes into the work folder `samples.npy` (all utterances, int16, one after the 
 `utterances.npz` (where each lies, whose it is, where speech is in it, the teacher's embedding).
 Training speech is there at three speeds: resampled by a tenth, a voice is another speaker's. Speech
 is found by silero-vad (MIT) and the teacher is Resemblyzer's encoder (Apache-2.0); both are needed
-here only, never to run the model.
+here only, never to run the model. Of a real conversation there is a line for each speaker, all with
+the same samples, and one for each longer pause, as background noise.
 """
 
 import csv
@@ -22,6 +23,7 @@ from scipy.signal import resample_poly
 
 from wavlm_meeting.audio.read import read_audio
 from wavlm_meeting.files import atomic_write
+from wavlm_meeting.recipes.tiny.meetings import alone, pauses, read_meetings
 from wavlm_meeting.units import SAMPLE_RATE
 
 THREADS = torch.get_num_threads()
@@ -35,6 +37,7 @@ log = logging.getLogger(__name__)
 
 SPEEDS = ((10, 9), (10, 11))
 """Further copies of the training speech: (samples after, samples before) of 0.9 and 1.1 x speed."""
+TABLE = "utterances.npz"
 VAD_BATCH = 64
 VAD_CHUNK = 512  # samples of one of silero's decisions
 
@@ -63,9 +66,8 @@ def read_manifest(corpus: Path) -> list[Row]:
 
 def prepare(corpus: Path, work: Path) -> None:
     """Run the stage; a finished one is left as it is."""
-    target = work / "utterances.npz"
-    if target.exists():
-        log.info("prepare: %s is there, skipped", target)
+    if (work / TABLE).exists():
+        log.info("prepare: %s is there, skipped", work / TABLE)
         return
     work.mkdir(parents=True, exist_ok=True)
     rows = read_manifest(corpus)
@@ -78,10 +80,43 @@ def prepare(corpus: Path, work: Path) -> None:
     log.info("prepare: speech found in %d recordings", len(spoken))
     embed = _teacher()
     teacher = [embed(wave, spans) for wave, spans in zip(samples, speech, strict=True)]
-    lengths = np.array([len(wave) for wave in samples])
+    for meeting in read_meetings(corpus, "train"):
+        wave = _decode(corpus / meeting.path, "meeting")
+        for up, down in ((1, 1), *SPEEDS):
+            faster = _at_speed(wave, up, down)
+            turns = {name: spans * up // down for name, spans in meeting.turns.items()}
+            for name, spans in turns.items():
+                rows.append(Row(meeting.path, _renamed(name, up, down), "", "train", "meeting"))
+                samples.append(faster)
+                speech.append(spans)
+                teacher.append(embed(faster, alone(turns, name, len(faster))))
+        for start, end in pauses(meeting.turns, len(wave)):
+            rows.append(Row(meeting.path, "", "", "train", "noise"))
+            samples.append(wave[start:end])
+            speech.append(np.zeros((0, 2), np.int64))
+            teacher.append(np.zeros(256, np.float32))
+    _write(work, rows, samples, speech, teacher)
+
+
+def _write(
+    work: Path,
+    rows: list[Row],
+    samples: list[Ints],
+    speech: list[Ints],
+    teacher: list[NDArray[np.float32]],
+) -> None:
+    """Write samples, each array of them once, and the table of the recordings."""
+    first: dict[int, int] = {}
+    laid: list[Ints] = []
+    total = 0
+    for wave in samples:
+        if id(wave) not in first:
+            first[id(wave)] = total
+            laid.append(wave)
+            total += len(wave)
     with atomic_write(work / "samples.npy") as path:
-        np.save(path, np.concatenate(samples))
-    with atomic_write(target) as path:
+        np.save(path, np.concatenate(laid))
+    with atomic_write(work / TABLE) as path:
         np.savez(
             path,
             path=np.array([row.path for row in rows]),
@@ -89,8 +124,8 @@ def prepare(corpus: Path, work: Path) -> None:
             source=np.array([row.source for row in rows]),
             split=np.array([row.split for row in rows]),
             kind=np.array([row.kind for row in rows]),
-            start=np.concatenate([[0], np.cumsum(lengths)[:-1]]),
-            length=lengths,
+            start=np.array([first[id(wave)] for wave in samples]),
+            length=np.array([len(wave) for wave in samples]),
             span_count=np.array([len(spans) for spans in speech]),
             spans=np.concatenate(speech),
             teacher=np.stack(teacher).astype(np.float32),
@@ -108,11 +143,21 @@ def _add_speeds(rows: list[Row], samples: list[Ints]) -> None:
     """Append the training speech at other speeds, as other speakers."""
     spoken = [i for i, row in enumerate(rows) if (row.kind, row.split) == ("speech", "train")]
     for up, down in SPEEDS:
-        name = f"x{down / up:g}"
         for row, wave in [(rows[i], samples[i]) for i in spoken]:
-            faster = resample_poly(wave.astype(np.float32), up, down)
-            samples.append(np.clip(np.round(faster), -32768, 32767).astype(np.int16))
-            rows.append(replace(row, speaker=row.speaker and f"{row.speaker} {name}"))
+            samples.append(_at_speed(wave, up, down))
+            rows.append(replace(row, speaker=_renamed(row.speaker, up, down)))
+
+
+def _at_speed(wave: Ints, up: int, down: int) -> Ints:
+    if up == down:
+        return wave
+    faster = resample_poly(wave.astype(np.float32), up, down)
+    return np.clip(np.round(faster), -32768, 32767).astype(np.int16)
+
+
+def _renamed(speaker: str, up: int, down: int) -> str:
+    """Return another speaker's name at another speed; no name stays none."""
+    return speaker if up == down or not speaker else f"{speaker} x{down / up:g}"
 
 
 def find_speech(waves: list[Ints]) -> Iterator[Ints]:

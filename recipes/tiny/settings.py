@@ -26,6 +26,8 @@ class DataSettings(Settings):
     """Length of those windows; a batch has as many more of them as they are shorter."""
     silence: float = Field(0.0, ge=0, le=1)
     """Probability of a window in which nobody speaks."""
+    meetings: float = Field(0.0, ge=0, le=1)
+    """Probability of a window of a real recording of the train split."""
     one_source: float = Field(0.7, ge=0, le=1)
     """Probability that all speakers of a conversation come from one source."""
     sources: dict[str, float] = Field(default_factory=dict)

@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
+from wavlm_meeting.diarization.load import load_pipeline
 from wavlm_meeting.diarization.model import DiarizationHeads
 from wavlm_meeting.diarization.task import DiarizationTask
 from wavlm_meeting.errors import SettingsError
@@ -37,15 +38,26 @@ def build_task(settings: TinySettings, classes: int) -> DiarizationTask:
     return DiarizationTask(encoder, heads, classes, settings.task)
 
 
+def begin_with(task: DiarizationTask, start: Path) -> None:
+    """Load the weights of an earlier round: of a checkpoint, or of the folder of a bundle."""
+    if start.is_dir():
+        pipeline = load_pipeline(str(start), "cpu")
+        task.encoder.load_state_dict(pipeline.encoder.state_dict())
+        task.heads.load_state_dict(pipeline.heads.state_dict())
+    else:
+        task.load_state_dict(torch.load(start, weights_only=True)["state_dict"])
+
+
 def train(work: Path, settings: TinySettings, start: Path | None = None, workers: int = 1) -> Path:
     """Train, or go on from the last checkpoint; return the path of the final one.
 
-    `start` is a checkpoint of an earlier round whose weights this one begins with.
+    `start` is a checkpoint of an earlier round whose weights this one begins with, or a bundle, which
+    holds encoder and heads alone. Raises CheckpointError if it cannot be loaded.
     """
     collection = load_collection(work, "train")
     task = build_task(settings, len(collection.labelled))
     if start is not None:
-        task.load_state_dict(torch.load(start, weights_only=True)["state_dict"])
+        begin_with(task, start)
     last = work / "checkpoints" / "last.ckpt"
     done = torch.load(last, weights_only=True)["global_step"] if last.exists() else 0
     batches = WindowBatches(

@@ -125,6 +125,18 @@ def test_a_telephone_leaves_300_to_3400_hz() -> None:
     assert power[~inside].sum() < 1e-6 * power[inside].sum()
 
 
+def test_speakers_share_a_channel_as_often_as_drawn() -> None:
+    """One place and channel for everybody with the probability that is set; else all differ."""
+    rng, shared, tries = np.random.default_rng(0), 0, 400
+    settings = SETTINGS.model_copy(update={"one_channel": 0.3})
+    for _ in range(tries):
+        plan = draw_conversation(rng, voices(3), RATE, settings)
+        different = len(set(plan.rooms.values()))
+        assert different in {1, 3}
+        shared += different == 1
+    assert abs(shared / tries - 0.3) < 4 * np.sqrt(0.3 * 0.7 / tries)
+
+
 def test_nobody_to_speak_is_refused() -> None:
     """No voices, or one without speech, is a user's error that names them."""
     rng = np.random.default_rng(0)

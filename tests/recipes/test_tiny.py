@@ -12,7 +12,14 @@ import pytest
 
 from wavlm_meeting.config import read_toml
 from wavlm_meeting.diarization import load_pipeline
-from wavlm_meeting.recipes.tiny import collection, conversations, prepare, settings
+from wavlm_meeting.recipes.tiny import (
+    collection,
+    conversations,
+    data,
+    meetings,
+    prepare,
+    settings,
+)
 from wavlm_meeting.wavlm.config import WavLMConfig
 
 pytest.importorskip("speechbrain", reason="training needs the extra 'train'")
@@ -36,6 +43,7 @@ position_groups = 2
 window_s = 4.0
 batch = 2
 speaker_shares = [0.5, 0.5]
+meetings = 0.5
 [task]
 steps = 3
 [evaluation]
@@ -63,10 +71,14 @@ def corpus(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in several:
             kept += [row for row in own if row["speaker"] == name][:2]
         kept += [r for r in rows if r["split"] == split and r["source"] == "esc10"][:1]
+        kept += [r for r in rows if r["split"] == split and r["path"].startswith("meetings/")][:1]
     for row in kept:
         target = small / row["path"]
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source / row["path"], target)
+        for kind in (".rttm", ".uem"):
+            if (source / row["path"]).with_suffix(kind).exists():
+                shutil.copy((source / row["path"]).with_suffix(kind), target.parent)
     with (small / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()
@@ -149,6 +161,63 @@ def test_the_reported_set_is_what_it_says(tmp_path: Path) -> None:
     ):
         assert len(waveform) == plan.length
         assert len(reference.labels()) == len(plan.speakers)
+
+
+def test_solo_speech_and_pauses_of_a_meeting() -> None:
+    """Alone is alone, and a pause keeps its distance from every word."""
+    second = 16_000
+    turns = {
+        "a": np.array([[second, 3 * second]]),
+        "b": np.array([[2 * second, 4 * second], [8 * second, 9 * second]]),
+    }
+    assert meetings.alone(turns, "a", 10 * second).tolist() == [[second, 2 * second]]
+    assert meetings.alone(turns, "b", 10 * second).tolist() == [
+        [3 * second, 4 * second],
+        [8 * second, 9 * second],
+    ]
+    margin = int(meetings.PAUSE_MARGIN_S * second)
+    assert meetings.pauses(turns, 10 * second).tolist() == [[4 * second + margin, 8 * second - margin]]
+
+
+def test_windows_of_a_meeting_follow_its_turns(tmp_path: Path) -> None:
+    """A training window of a real recording is loud, and says who speaks, where its turns are."""
+    second, rng = 16_000, np.random.default_rng(0)
+    said = np.zeros((2, 20 * second), bool)
+    said[0, 3 * second : 8 * second] = True
+    said[1, 10 * second : 16 * second] = True
+    loud = rng.standard_normal(20 * second) * np.where(said.any(axis=0), 3000, 3)
+    np.save(tmp_path / "samples.npy", loud.astype(np.int16))
+    np.savez(
+        tmp_path / "utterances.npz",
+        path=np.array(["m.wav"] * 2),
+        speaker=np.array(["a", "b"]),
+        source=np.array(["", ""]),
+        split=np.array(["train"] * 2),
+        kind=np.array(["meeting"] * 2),
+        start=np.zeros(2, int),
+        length=np.full(2, 20 * second),
+        span_count=np.ones(2, int),
+        spans=np.array([[3 * second, 8 * second], [10 * second, 16 * second]]),
+        teacher=np.eye(2, 256, dtype=np.float32),
+    )
+    found = collection.load_collection(tmp_path, "train")
+    shipped = read_toml(SHIPPED, settings.TinySettings)
+    plain = shipped.data.conversation.model_copy(update={"room": 0.0, "telephone": 0.0})
+    chosen = shipped.data.model_copy(update={"meetings": 1.0, "batch": 8, "conversation": plain})
+    batch = data.WindowBatches(found, chosen, shipped.encoder, 4, seed=1).batch(0)
+    hop = shipped.encoder.hop
+    voices = set()
+    for waveform, activities, teacher in zip(
+        batch.waveforms, batch.activities, batch.teacher, strict=True
+    ):
+        frames = waveform[: len(activities) * hop].reshape(-1, hop).square().mean(dim=1)
+        active = activities.sum(dim=1) > 0
+        inner = active[1:-1] & active[:-2] & active[2:]
+        silent = ~(active[1:-1] | active[:-2] | active[2:])
+        if inner.any() and silent.any():
+            assert frames[1:-1][inner].min() > 10 * frames[1:-1][silent].max()
+        voices |= {int(row.argmax()) for row in teacher if row.any()}
+    assert voices == {0, 1}
 
 
 def test_the_shipped_settings_are_the_shipped_model() -> None:

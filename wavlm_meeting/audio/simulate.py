@@ -136,6 +136,8 @@ class ConversationSettings(Settings):
     """Standard deviation of the speakers' levels."""
     equaliser_db: float = 4.0
     """Standard deviation of each band's gain of a speaker's channel."""
+    one_channel: float = 0.0
+    """Probability (conversation) that place and channel are the same for all speakers."""
     level_db: tuple[float, float] = (-25.0, 0.0)
     """Level of the whole conversation (uniform)."""
 
@@ -157,6 +159,18 @@ def draw_conversation(
         raise SettingsError(f"no speech to simulate with from: {', '.join(silent) or 'nobody'}.")
     names = list(voices)
     placements = _draw_turns(rng, names, voices, length, settings)
+    return draw_scene(rng, length, names, placements, settings, noises)
+
+
+def draw_scene(
+    rng: np.random.Generator,
+    length: int,
+    names: Sequence[str],
+    placements: Sequence[Placement],
+    settings: ConversationSettings,
+    noises: Sequence[tuple[int, int]] = (),
+) -> ConversationPlan:
+    """Draw rooms, channels, noise and levels around what `names` say in `placements`."""
     reverberant = rng.random() < settings.room
     reverberation_s = rng.uniform(0.1, 0.7) if reverberant else 0.0
     rooms = {
@@ -168,6 +182,9 @@ def draw_conversation(
         )
         for name in names
     }
+    # Nothing is drawn at probability 0, so that sets drawn without the setting stay what they were.
+    if settings.one_channel and rng.random() < settings.one_channel:
+        rooms = dict.fromkeys(names, rooms[names[0]])
     return ConversationPlan(
         length=length,
         placements=tuple(placements),

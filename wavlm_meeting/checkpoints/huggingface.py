@@ -1,10 +1,11 @@
 """Folders of transformers: `config.json`, `preprocessor_config.json` and the parameters.
 
-Source: github.com/huggingface/transformers, `models/wavlm`.
+Source: github.com/huggingface/transformers, `models/wavlm` and `models/hubert`.
 """
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,6 @@ from wavlm_meeting.units import SAMPLE_RATE
 from wavlm_meeting.wavlm.config import WavLMConfig
 from wavlm_meeting.wavlm.model import WavLM
 
-_PREFIX = "wavlm."
-"""What stands before the encoder's names where the model has a head."""
 _MASK = "masked_spec_embed"
 
 _ENCODER = (
@@ -80,12 +79,14 @@ _SETTINGS = (
     Setting("pre_norm", "do_stable_layer_norm"),
     Setting("position_kernel", "num_conv_pos_embeddings"),
     Setting("position_groups", "num_conv_pos_embedding_groups"),
-    Setting("bias_buckets", "num_buckets"),
-    Setting("bias_max_distance", "max_bucket_distance"),
     Setting("dropout", "hidden_dropout"),
     Setting("attention_dropout", "attention_dropout"),
     Setting("activation_dropout", "activation_dropout"),
     Setting("layer_drop", "layerdrop"),
+)
+_BIAS_SETTINGS = (
+    Setting("bias_buckets", "num_buckets"),
+    Setting("bias_max_distance", "max_bucket_distance"),
 )
 _FIXED = {
     "hidden_act": "gelu",
@@ -120,6 +121,30 @@ _DEFAULTS = {
 """What transformers assumes where `config.json` says nothing."""
 
 
+@dataclass(frozen=True)
+class _Family:
+    """One of transformers' model types that this encoder computes."""
+
+    position_bias: str
+    settings: tuple[Setting, ...]
+    fixed: dict[str, object]
+    architecture: str
+    prefix: str
+    """What stands before the encoder's names where the model has a head."""
+
+
+_FAMILIES = {
+    "wavlm": _Family("gated", (*_SETTINGS, *_BIAS_SETTINGS), _FIXED, "WavLMModel", "wavlm."),
+    "hubert": _Family(
+        "none",
+        _SETTINGS,
+        _FIXED | {"feat_proj_layer_norm": True, "conv_pos_batch_norm": False},
+        "HubertModel",
+        "hubert.",
+    ),
+}
+
+
 def read_huggingface(folder: Path) -> Bundle:
     """Read a folder that `save_pretrained` made.
 
@@ -127,19 +152,21 @@ def read_huggingface(folder: Path) -> Bundle:
     rule: models with LayerNorm in the frontend were trained on normalised waveforms.
 
     Raises:
-        CheckpointError: A file is missing or damaged, the model is not a WavLM, or its parameters
-            are not those of its settings.
+        CheckpointError: A file is missing or damaged, the model is neither a WavLM nor a HuBERT, or
+            its parameters are not those of its settings.
     """
-    settings = _DEFAULTS | _read_json(folder / CONFIG)
-    if settings.get("model_type") != "wavlm":
+    settings = _read_json(folder / CONFIG)
+    family = _FAMILIES.get(str(settings.get("model_type")))
+    if family is None:
         raise CheckpointError(
-            f"{folder / CONFIG}: describes a '{settings.get('model_type')}' model; only 'wavlm' is "
-            "supported."
+            f"{folder / CONFIG}: describes a '{settings.get('model_type')}' model; only "
+            f"{' and '.join(map(repr, _FAMILIES))} are supported."
         )
-    config = _read_config(settings, folder)
+    settings = _DEFAULTS | family.fixed | settings
+    config = _read_config(settings, family, folder)
     state, path = _read_weights(folder)
     where = str(path)
-    own, rest = _split(state)
+    own, rest = _split(state, family.prefix)
     if _MASK not in own and not settings["mask_time_prob"] and not settings["mask_feature_prob"]:
         own[_MASK] = zeros(config.width)  # transformers leaves it out where nothing is masked
     parts = {ENCODER: to_native(own, module_shapes(lambda: WavLM(config)), _ENCODER, where)}
@@ -164,21 +191,27 @@ def write_huggingface(folder: Path, model: Bundle) -> None:
         CheckpointError: The model has a part, or more parts, than this layout has a place for.
     """
     config = model.card.encoder
+    model_type, family = _family_of(config, folder)
     heads = sorted(set(model.state) - {ENCODER})
+    if heads and family.architecture != "WavLMModel":
+        raise CheckpointError(
+            f"{folder}: only WavLM's heads can be written in Hugging Face's layout; convert the "
+            "encoder alone (--encoder-only)."
+        )
     if len(heads) > 1:
         raise CheckpointError(
             f"{folder}: Hugging Face's layout has room for one head, and this model has "
             f"{', '.join(heads)}; convert the encoder alone (--encoder-only)."
         )
     tensors = to_foreign(model.state[ENCODER], _ENCODER)
-    architecture, settings = "WavLMModel", _write_config(config)
+    architecture, settings = family.architecture, _write_config(config, family)
     for part in heads:
         architecture, head, entries = write_head(
             part, model.state[part], model.card.heads[part], config, str(folder)
         )
-        tensors = {f"{_PREFIX}{name}": tensor for name, tensor in tensors.items()} | head
+        tensors = {f"{family.prefix}{name}": tensor for name, tensor in tensors.items()} | head
         settings |= entries
-    settings = {"architectures": [architecture], "model_type": "wavlm", **settings}
+    settings = {"architectures": [architecture], "model_type": model_type, **settings}
     preprocessor = {
         "feature_extractor_type": "Wav2Vec2FeatureExtractor",
         "do_normalize": config.normalize_waveform,
@@ -212,17 +245,31 @@ def _read_weights(folder: Path) -> tuple[dict[str, Tensor], Path]:
     return state_of(read_pickle(path, TENSORS), str(path)), path
 
 
-def _split(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _family_of(config: WavLMConfig, folder: Path) -> tuple[str, _Family]:
+    """Return the model type that computes what this architecture does."""
+    for model_type, family in _FAMILIES.items():
+        if family.position_bias == config.position_bias:
+            return model_type, family
+    raise CheckpointError(
+        f"{folder}: Hugging Face's layout has no model with a '{config.position_bias}' position "
+        "bias; write a bundle."
+    )
+
+
+def _split(
+    state: Mapping[str, Tensor], family_prefix: str
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Divide parameters into the encoder's, without prefix and with older names, and the rest."""
-    prefix = _PREFIX if any(name.startswith(_PREFIX) for name in state) else ""
+    prefix = family_prefix if any(name.startswith(family_prefix) for name in state) else ""
     own = {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
     rest = {name: state[name] for name in state if not name.startswith(prefix)}
     return older_weight_norm(own), rest
 
 
-def _read_config(settings: Mapping[str, Any], folder: Path) -> WavLMConfig:
+def _read_config(settings: Mapping[str, Any], family: _Family, folder: Path) -> WavLMConfig:
     where = str(folder / CONFIG)
-    values = read_settings(settings, _SETTINGS, _FIXED, where)
+    values = read_settings(settings, family.settings, family.fixed, where)
+    values["position_bias"] = family.position_bias
     try:
         values["conv_layers"] = tuple(zip(*(settings[name] for name in _CONV), strict=True))
     except (TypeError, ValueError):
@@ -235,10 +282,10 @@ def _read_config(settings: Mapping[str, Any], folder: Path) -> WavLMConfig:
     return parse_config(values, where)
 
 
-def _write_config(config: WavLMConfig) -> dict[str, Any]:
+def _write_config(config: WavLMConfig, family: _Family) -> dict[str, Any]:
     conv = zip(_CONV, zip(*config.conv_layers, strict=True), strict=True)
     return {
-        **write_settings(config.model_dump(), _SETTINGS, _FIXED),
+        **write_settings(config.model_dump(), family.settings, family.fixed),
         **{name: list(values) for name, values in conv},
         "num_feat_extract_layers": len(config.conv_layers),
         "mask_time_prob": _DEFAULTS["mask_time_prob"],

@@ -1,6 +1,8 @@
-"""Microsoft's checkpoints: one pickle of `{"cfg": settings, "model": parameters}`.
+"""Microsoft's and fairseq's checkpoints: one pickle of `{"cfg": settings, "model": parameters}`.
 
-Source: github.com/microsoft/unilm, `wavlm/WavLM.py`.
+Microsoft's WavLM is made of fairseq's HuBERT: names and settings are the same, only that fairseq
+keeps the settings of model and task apart and knows no position bias. Sources:
+github.com/microsoft/unilm, `wavlm/WavLM.py`; github.com/facebookresearch/fairseq, `models/hubert`.
 """
 
 import ast
@@ -69,18 +71,20 @@ _SETTINGS = (
     Setting("pre_norm", "layer_norm_first"),
     Setting("position_kernel", "conv_pos"),
     Setting("position_groups", "conv_pos_groups"),
-    Setting("bias_buckets", "num_buckets"),
-    Setting("bias_max_distance", "max_distance"),
     Setting("dropout", "dropout"),
     Setting("attention_dropout", "attention_dropout"),
     Setting("activation_dropout", "activation_dropout"),
     Setting("layer_drop", "encoder_layerdrop"),
 )
+_BIAS_SETTINGS = (
+    Setting("biased", "relative_position_embedding"),
+    Setting("gated", "gru_rel_pos"),
+    Setting("bias_buckets", "num_buckets"),
+    Setting("bias_max_distance", "max_distance"),
+)
 _FIXED = {
     "activation_fn": "gelu",
     "conv_bias": False,
-    "relative_position_embedding": True,
-    "gru_rel_pos": True,
 }
 _NORMS = {"default": "group", "layer_norm": "layer"}
 _MOST_LAYERS = 100
@@ -175,7 +179,14 @@ def _evaluate(node: ast.expr) -> Any:
 def _read_config(cfg: object, where: str) -> WavLMConfig:
     if not isinstance(cfg, Mapping):
         raise CheckpointError(f"{where}: 'cfg' is not a table of settings.")
-    values = read_settings(cfg, _SETTINGS, _FIXED, where)
+    if isinstance(cfg.get("model"), Mapping):  # fairseq
+        task = cfg.get("task")
+        cfg = {**cfg["model"], **(task if isinstance(task, Mapping) else {})}
+        values = read_settings(cfg, _SETTINGS, _FIXED, where) | {"position_bias": "none"}
+    else:
+        values = read_settings(cfg, (*_SETTINGS, *_BIAS_SETTINGS), _FIXED, where)
+        biased, gated = values.pop("biased"), values.pop("gated")
+        values["position_bias"] = ("gated" if gated else "plain") if biased else "none"
     mode = cfg.get("extractor_mode")
     if mode not in _NORMS:
         raise CheckpointError(
@@ -188,7 +199,9 @@ def _read_config(cfg: object, where: str) -> WavLMConfig:
 
 def _write_config(config: WavLMConfig) -> dict[str, Any]:
     modes = {norm: mode for mode, norm in _NORMS.items()}
-    return write_settings(config.model_dump(), _SETTINGS, _FIXED) | {
+    bias = {"biased": config.position_bias != "none", "gated": config.position_bias == "gated"}
+    values = config.model_dump() | bias
+    return write_settings(values, (*_SETTINGS, *_BIAS_SETTINGS), _FIXED) | {
         "extractor_mode": modes[config.frontend_norm],
         "conv_feature_layers": str(list(config.conv_layers)),
         "dropout_input": config.dropout,

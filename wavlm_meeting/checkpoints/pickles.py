@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from wavlm_meeting.errors import CheckpointError
 
@@ -19,6 +20,14 @@ _REFUSED = re.compile("GLOBAL|Unsupported class|Trying to")
 """How PyTorch says that it will not make an object, unlike what it says of damage."""
 _PICKLE_START = b"\x80"
 """First byte of a pickle of protocol 2 and later: PyTorch's format before 1.6."""
+
+
+_FOREIGN = "fairseq."
+"""Classes that training code leaves in checkpoints beside the tensors; nothing here reads them."""
+
+
+class StandIn:
+    """Takes the place of a foreign object: it keeps what it is given and runs nothing."""
 
 
 def is_pickle(path: Path) -> bool:
@@ -38,7 +47,8 @@ def read_pickle(path: Path, plain: str = SETTINGS_AND_MODEL) -> Any:
         CheckpointError: The file is damaged, or holds objects whose loading could run code.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with safe_globals(_stand_ins(path)):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not _REFUSED.search(str(error)):
             raise _damaged(path) from None
@@ -49,6 +59,14 @@ def read_pickle(path: Path, plain: str = SETTINGS_AND_MODEL) -> Any:
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError):
         raise _damaged(path) from None
+
+
+def _stand_ins(path: Path) -> list[Any]:
+    """Return a stand-in for every foreign class that a checkpoint names."""
+    if not zipfile.is_zipfile(path):
+        return []
+    names = get_unsafe_globals_in_checkpoint(path)
+    return [(type("StandIn", (StandIn,), {}), name) for name in names if name.startswith(_FOREIGN)]
 
 
 def state_of(content: Any, where: str) -> dict[str, Tensor]:

@@ -28,8 +28,8 @@ DENSE_FRAMES = 1024
 class Context:
     """What the attention of all layers shares in one pass."""
 
-    toeplitz: Tensor
-    """(H, 2 T - 1): position bias of the offsets -(T - 1) .. T - 1, key minus query."""
+    toeplitz: Tensor | None
+    """(H, 2 T - 1): position bias of the offsets -(T - 1) .. T - 1, key minus query, if any."""
     lengths: Tensor
     """(B,): frames that may be attended."""
     length_list: list[int]
@@ -71,26 +71,43 @@ def dense_attention(
     spread = toeplitz.unfold(1, frames, 1).flip(1)  # (H, T, T)
     bias = (gate.transpose(1, 2)[..., None] * spread).to(query.dtype)
     if lengths is not None:
-        keys = torch.arange(frames, device=query.device)
-        bias = bias.masked_fill(keys >= lengths[:, None, None, None], -torch.inf)
+        bias = bias.masked_fill(~_attendable(frames, lengths), -torch.inf)
+    return _attend(query, key, value, bias, dropout)
+
+
+def unbiased_attention(
+    query: Tensor, key: Tensor, value: Tensor, lengths: Tensor | None = None, dropout: float = 0.0
+) -> Tensor:
+    """Attend within (B, T, H, E) without any bias, to the frames before `lengths` (B,)."""
+    mask = None if lengths is None else _attendable(query.shape[1], lengths)
+    return _attend(query, key, value, mask, dropout)
+
+
+def _attendable(frames: int, lengths: Tensor) -> Tensor:
+    """Return (B, 1, 1, T), true where a key is before its utterance's length."""
+    return torch.arange(frames, device=lengths.device) < lengths[:, None, None, None]
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, p: float) -> Tensor:
     attended = F.scaled_dot_product_attention(
-        query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), bias, dropout
+        query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), mask, p
     )
     return attended.transpose(1, 2)
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention whose bias is gated by the layer's input."""
+    """Multi-head self-attention whose bias, if any, may be gated by the layer's input."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, *, gated: bool = True) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads, self.dropout, self.gated = heads, dropout, gated
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
         self.output = nn.Linear(width, width)
-        self.gate = nn.Linear(width // heads, 8)
-        self.gate_scale = nn.Parameter(torch.ones(heads))
+        if gated:
+            self.gate = nn.Linear(width // heads, 8)
+            self.gate_scale = nn.Parameter(torch.ones(heads))
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """Attend within (B, T, D)."""
@@ -99,14 +116,21 @@ class SelfAttention(nn.Module):
             for linear in (self.query, self.key, self.value)
         )
         dropout = self.dropout if self.training else 0.0
-        arguments = (query, key, value, self.gates(x), context.toeplitz)
+        lengths = context.lengths if context.padded else None
+        if context.toeplitz is None:
+            attended = unbiased_attention(query, key, value, lengths, dropout)
+            return self._project(attended)
+        gate = self.gates(x) if self.gated else query.new_ones(query.shape[:3])
+        arguments = (query, key, value, gate, context.toeplitz)
         if context.method == "dense":
-            lengths = context.lengths if context.padded else None
             attended = dense_attention(*arguments, lengths, dropout)
         elif context.method == "flex" and not torch.is_grad_enabled():
             attended = flex_biased_attention(*arguments, context.lengths)
         else:
             attended = blockwise_attention(*arguments, context.length_list, dropout)
+        return self._project(attended)
+
+    def _project(self, attended: Tensor) -> Tensor:
         output: Tensor = self.output(attended.flatten(2))
         return output
 

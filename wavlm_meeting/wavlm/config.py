@@ -42,6 +42,9 @@ class WavLMConfig(Settings):
     """Frames that the positional convolution sees."""
     position_groups: int = Field(16, ge=1)
     """Groups of the positional convolution."""
+    position_bias: Literal["gated", "plain", "none"] = "gated"
+    """Relative position bias of the attention: WavLM's gated one, T5's without a gate, or none, as
+    in HuBERT."""
     bias_buckets: int = Field(320, ge=4)
     """Buckets of the relative position bias, both directions together."""
     bias_max_distance: int = Field(800, ge=2)

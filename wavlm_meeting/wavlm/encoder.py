@@ -35,7 +35,12 @@ class EncoderLayer(nn.Module):
     def __init__(self, config: WavLMConfig) -> None:
         super().__init__()
         self.pre_norm, self.dropout = config.pre_norm, config.dropout
-        self.attention = SelfAttention(config.width, config.heads, config.attention_dropout)
+        self.attention = SelfAttention(
+            config.width,
+            config.heads,
+            config.attention_dropout,
+            gated=config.position_bias == "gated",
+        )
         self.attention_norm = nn.LayerNorm(config.width, eps=NORM_EPS)
         self.ffn = FeedForward(config.width, config.ffn, config.activation_dropout)
         self.ffn_norm = nn.LayerNorm(config.width, eps=NORM_EPS)

@@ -66,10 +66,11 @@ class WavLM(nn.Module):
         self.projection = Projection(config.conv_layers[-1][0], config.width)
         self.mask_embedding = nn.Parameter(torch.rand(config.width))
         self.position = PositionalConv(config.width, config.position_kernel, config.position_groups)
-        self.bias_table = nn.Embedding(config.bias_buckets, config.heads)
+        if config.position_bias != "none":
+            self.bias_table = nn.Embedding(config.bias_buckets, config.heads)
+            nn.init.normal_(self.bias_table.weight, std=INIT_STD)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
-        nn.init.normal_(self.bias_table.weight, std=INIT_STD)
         for module in self.layers.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=INIT_STD)
@@ -80,6 +81,15 @@ class WavLM(nn.Module):
 
         Without `lengths` every sample counts. Raises AudioError if an utterance is too short for
         one frame, SettingsError if the shapes or lengths do not fit.
+        """
+        features, frames = self.extract(waveforms, lengths)
+        x = self.projection(features)
+        return EncoderOutput(self.contextualize(x, frames, padded=lengths is not None), frames)
+
+    def extract(self, waveforms: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Run the frontend alone; parameters and errors as above.
+
+        Returns features (B, T, C) before their LayerNorm, and frame lengths (B,).
         """
         self._check(waveforms, lengths)
         waveforms = waveforms.float()
@@ -94,12 +104,20 @@ class WavLM(nn.Module):
             frames = torch.full(waveforms.shape[:1], features.shape[1], device=waveforms.device)
         else:
             frames = self._frame_lengths(lengths, waveforms.shape[1])
-        x = F.dropout(self.projection(features), self.config.dropout, self.training)
-        return EncoderOutput(self._encode(x, frames, padded=lengths is not None), frames)
+        return features, frames
 
-    def _encode(self, x: Tensor, lengths: Tensor, *, padded: bool) -> tuple[Tensor, ...]:
-        """Run the Transformer on (B, T, D); frames from `lengths` (B,) on are padding."""
+    def contextualize(
+        self, x: Tensor, lengths: Tensor, *, padded: bool, masked: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """Run the Transformer on projected features (B, T, D).
+
+        Frames from `lengths` (B,) on are padding if `padded`; the ones that are `masked` (B, T) are
+        replaced by the mask embedding. Returns the L + 1 hidden states (B, T, D).
+        """
         frames = x.shape[1]
+        x = F.dropout(x, self.config.dropout, self.training)
+        if masked is not None:
+            x = torch.where(masked[..., None], self.mask_embedding.to(x.dtype), x)
         if padded:
             x = x * valid_mask(lengths, frames)[..., None]
         x = x + self.position(x)
@@ -107,7 +125,7 @@ class WavLM(nn.Module):
             x = self.norm(x)
         x = F.dropout(x, self.config.dropout, self.training)
         context = Context(
-            toeplitz_table(self.bias_table.weight, frames, self.config.bias_max_distance),
+            self._toeplitz(frames),
             lengths,
             lengths.tolist(),
             padded,
@@ -121,6 +139,11 @@ class WavLM(nn.Module):
         if self.config.pre_norm:
             states[-1] = self.norm(states[-1])
         return tuple(states)
+
+    def _toeplitz(self, frames: int) -> Tensor | None:
+        if self.config.position_bias == "none":
+            return None
+        return toeplitz_table(self.bias_table.weight, frames, self.config.bias_max_distance)
 
     def _frame_lengths(self, lengths: Tensor, samples: int) -> Tensor:
         """Count each utterance's valid frames, (B,)."""

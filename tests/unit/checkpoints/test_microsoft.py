@@ -75,7 +75,7 @@ def test_no_convolutions(text: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"gru_rel_pos": False}, "'gru_rel_pos' is False; only True"),
+        ({"gru_rel_pos": False}, r"6 parameters unknown \(encoder\.layers\.0\.self_attn\.grep_a"),
         ({"relative_position_embedding": None}, "its settings lack 'relative_position_embedding'"),
         ({"conv_bias": True}, "'conv_bias' is True"),
         ({"extractor_mode": "batch"}, "'extractor_mode' is 'batch'; known are default, layer_norm"),

@@ -1,0 +1,1 @@
+"""Masked speech denoising and prediction: what WavLM is pretrained with."""
