@@ -96,7 +96,9 @@ class WavLM(nn.Module):
         if self.config.normalize_waveform:
             waveforms = normalize_waveforms(waveforms, lengths)
         counted = lengths if self.padding == "exact" else None
-        if torch.is_grad_enabled() or not tiling_pays(self.frontend):
+        # Tiles write into buffers of their own, which neither gradients nor autocast reach.
+        traced = torch.is_grad_enabled() or torch.is_autocast_enabled(waveforms.device.type)
+        if traced or not tiling_pays(self.frontend):
             features = self.frontend(waveforms, counted)
         else:
             features = tiled_frontend(self.frontend, waveforms, counted)

@@ -12,7 +12,8 @@ from torch import Tensor
 def gelu_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return GELU(x weight^T + bias), x (..., C), weight (C', C)."""
     if x.device.type == "cpu" and x.dtype in (torch.bfloat16, torch.float16):
-        if onednn_computes(x):
+        # Under autocast the weights are still float32, which oneDNN does not mix with halves.
+        if onednn_computes(x) and weight.dtype == x.dtype:
             fused: Tensor = torch.ops.mkldnn._linear_pointwise(  # noqa: SLF001 - only way to fuse
                 x, weight, bias, "gelu", [], "none"
             )

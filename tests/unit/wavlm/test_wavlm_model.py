@@ -129,6 +129,17 @@ def test_autocast_trains(attention: str) -> None:
         assert name == "mask_embedding" or parameter.grad.isfinite().all(), name
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_computes(model: WavLM, dtype: torch.dtype) -> None:
+    """Without gradients autocast gives what float32 gives, but for its rounding."""
+    wave = torch.randn(2, 9000)
+    with torch.inference_mode():
+        expected = model(wave).hidden_states[-1]
+        with torch.autocast("cpu", dtype):
+            found = model(wave).hidden_states[-1].float()
+    assert torch.nn.functional.cosine_similarity(found, expected, dim=-1).min() > 0.99
+
+
 def test_every_way_of_attention_gives_the_same_gradients() -> None:
     """Whatever attention is asked for, all parameters get the gradient of dense attention."""
     waveforms, lengths = torch.randn(2, 9_000), torch.tensor([9_000, 5_000])
