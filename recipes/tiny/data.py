@@ -26,6 +26,9 @@ from wavlm_meeting.units import SAMPLE_RATE
 from wavlm_meeting.wavlm.config import WavLMConfig
 
 
+Arrays = tuple[NDArray[np.generic], ...]
+
+
 class WindowBatches(IterableDataset[Batch]):
     """An endless stream of batches; batch number n is the same whatever came before it."""
 
@@ -57,38 +60,48 @@ class WindowBatches(IterableDataset[Batch]):
             length_s, shares = settings.voice_window_s, (1.0,)
             count = round(count * settings.window_s / length_s)
         length = int(length_s * SAMPLE_RATE)
-        windows = [self._window(rng, length, shares) for _ in range(count)]
+        windows = [
+            (*window, np.int64(conversation))
+            for conversation in range(count // settings.conversation_windows)
+            for window in self._conversation(rng, length, shares)
+        ]
         return Batch(*(torch.from_numpy(np.stack(part)) for part in zip(*windows, strict=True)))
 
-    def _window(
+    def _conversation(
         self, rng: np.random.Generator, length: int, shares: tuple[float, ...]
-    ) -> tuple[NDArray[np.generic], ...]:
-        """Cut a window out of the middle of a conversation."""
+    ) -> list[Arrays]:
+        """Cut windows out of the middle of a conversation."""
         settings, collection = self.settings, self.collection
         if collection.meetings and rng.random() < settings.meetings:
-            return self._meeting_window(rng, length)
+            said = collection.meetings[int(rng.integers(len(collection.meetings)))]
+            return [
+                self._meeting_window(rng, length, said)
+                for _ in range(settings.conversation_windows)
+            ]
         count = 1 + int(rng.choice(len(shares), p=shares))
         names = draw_speakers(rng, collection, count, settings.one_source, settings.sources)
-        plan = draw_conversation(
+        whole = draw_conversation(
             rng,
             {name: collection.voices[name] for name in names},
-            2 * length,
+            2 * length * settings.conversation_windows,
             settings.conversation,
             collection.noises,
         )
-        plan = crop(plan, int(rng.integers(length)), length)
-        if rng.random() < settings.silence:
-            plan = replace(plan, placements=())
-        said = [placement.utterance for placement in plan.placements]
-        waveform = render(plan, collection.audio, collection.audio)
-        return waveform, *self._targets(length, plan.turns(), said)
+        windows = []
+        for number in range(settings.conversation_windows):
+            plan = crop(whole, 2 * length * number + int(rng.integers(length)), length)
+            if rng.random() < settings.silence:
+                plan = replace(plan, placements=())
+            said = [placement.utterance for placement in plan.placements]
+            waveform = render(plan, collection.audio, collection.audio)
+            windows.append((waveform, *self._targets(length, plan.turns(), said, names)))
+        return windows
 
     def _meeting_window(
-        self, rng: np.random.Generator, length: int
-    ) -> tuple[NDArray[np.generic], ...]:
+        self, rng: np.random.Generator, length: int, said: list[Utterance]
+    ) -> Arrays:
         """Cut a window out of a real conversation and send it through another channel."""
         collection = self.collection
-        said = collection.meetings[int(rng.integers(len(collection.meetings)))]
         samples = int(collection.lengths[said[0].index])
         begin = int(rng.integers(max(1, samples - length)))
         whole = Utterance(said[0].index, "all", ((0, samples),))
@@ -103,24 +116,30 @@ class WindowBatches(IterableDataset[Batch]):
             if start < begin + length and end > begin
         )
         waveform = render(plan, collection.audio, collection.audio)
-        return waveform, *self._targets(length, turns, said)
+        everybody = [utterance.speaker for utterance in said]
+        return waveform, *self._targets(length, turns, said, everybody)
 
     def _targets(
-        self, length: int, turns: list[tuple[int, int, str]], said: Iterable[Utterance]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
-        """Return activities (T, S), classes (S,) or -1, teacher embeddings (S, 256)."""
+        self,
+        length: int,
+        turns: list[tuple[int, int, str]],
+        said: Iterable[Utterance],
+        everybody: list[str],
+    ) -> Arrays:
+        """Return activities (T, S), classes (S,), teacher embeddings (S, 256), voices (S,)."""
         names = list(dict.fromkeys(name for _, _, name in turns))[: self.local_speakers]
         activities = np.zeros((self.encoder.frame_count(length), self.local_speakers), np.float32)
         for start, end, name in turns:
             if name in names:
                 activities[frame_range(self.encoder, start, end), names.index(name)] = 1.0
-        classes = np.full(self.local_speakers, -1, np.int64)
+        classes, voices = np.full((2, self.local_speakers), -1, np.int64)
         teacher = np.zeros((self.local_speakers, 256), np.float32)
         for slot, name in enumerate(names):
             classes[slot] = self.classes.get(name, -1)
+            voices[slot] = everybody.index(name)
             heard = {utterance.index for utterance in said if utterance.speaker == name}
             teacher[slot] = self.collection.teacher[sorted(heard)].sum(axis=0)
-        return activities, classes, teacher
+        return activities, classes, teacher, voices
 
 
 def frame_range(encoder: WavLMConfig, start: int, end: int) -> slice:

@@ -17,6 +17,8 @@ class DataSettings(Settings):
     """Length of a window."""
     batch: int = Field(8, ge=1)
     """Windows in a batch."""
+    conversation_windows: int = Field(1, ge=1)
+    """Windows cut out of each conversation; `batch` counts windows."""
     speaker_shares: tuple[float, ...] = (0.1, 0.35, 0.35, 0.2)
     """Probability of a conversation between 1, 2, ... speakers."""
     voice_batches: int = Field(0, ge=0)

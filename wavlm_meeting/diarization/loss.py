@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# B batch, T frames, S local speakers, K powerset classes, P permutations of S, D embedding size
+# B batch, T frames, S local speakers, K powerset classes, P permutations of S, D embedding size,
+# V voices heard in the windows of a batch
 
 
 def powerset_targets(activities: Tensor, powerset: Tensor) -> Tensor:
@@ -49,3 +50,24 @@ def teacher_distance(embeddings: Tensor, teacher: Tensor, known: Tensor) -> Tens
     """Mean of 1 - cosine over the rows that are `known`; 0 if none is."""
     distance = 1.0 - F.cosine_similarity(embeddings, teacher, dim=-1)
     return (distance * known).sum() / known.sum().clamp(min=1)
+
+
+def linking_loss(
+    embeddings: Tensor, voices: Tensor, conversations: Tensor, scale: Tensor, offset: Tensor
+) -> Tensor:
+    """Cross-entropy of saying which pairs of voices of a conversation are one speaker.
+
+    `embeddings` (V, D) have unit length, `voices` and `conversations` (V,) number speakers and
+    conversations. The log-odds are scale * (cosine - offset). Equal and different pairs weigh the
+    same; 0 without either. It is what clustering does with the embeddings of a recording, whose
+    speakers share a room and a microphone.
+    """
+    logits = scale * (embeddings @ embeddings.T - offset)  # (V, V)
+    pair = (conversations[:, None] == conversations).triu(diagonal=1)
+    same = pair & (voices[:, None] == voices)
+    parts = [
+        F.softplus(sign * logits[which]).mean()
+        for sign, which in ((-1, same), (1, pair & ~same))
+        if which.any()
+    ]
+    return torch.stack(parts).mean() if parts else logits.sum() * 0.0

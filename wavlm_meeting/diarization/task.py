@@ -14,9 +14,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavlm_meeting.config import Settings
-from wavlm_meeting.diarization.loss import permutation_free_cross_entropy, teacher_distance
+from wavlm_meeting.diarization.loss import (
+    linking_loss,
+    permutation_free_cross_entropy,
+    teacher_distance,
+)
 from wavlm_meeting.diarization.model import DiarizationHeads
 from wavlm_meeting.wavlm.model import WavLM
+
+
+LINKING = (10.0, 0.4)
+"""Scale and offset, at the start, that turn a cosine into the log-odds of one speaker."""
 
 
 class Batch(NamedTuple):
@@ -30,6 +38,10 @@ class Batch(NamedTuple):
     """(B, S): number of a labelled training speaker, or -1."""
     teacher: Tensor
     """(B, S, 256): the teacher's embedding of the voice, any length; zeros where unknown."""
+    voices: Tensor
+    """(B, S): number of a speaker within the window's conversation, or -1."""
+    conversations: Tensor
+    """(B,): number of the conversation that a window is cut from."""
 
 
 class TaskSettings(Settings):
@@ -57,6 +69,8 @@ class TaskSettings(Settings):
     """Weight of the speaker classes beside the segmentation."""
     teacher_weight: float = Field(2.0, ge=0)
     """Weight of the distance to the teacher's embeddings."""
+    linking_weight: float = Field(0.0, ge=0)
+    """Weight of telling whether two voices of a conversation are one speaker; 0 is off."""
     least_speech: int = Field(25, ge=1)
     """Frames that a speaker must be heard alone for their embedding to be trained."""
 
@@ -76,6 +90,7 @@ class DiarizationTask(lightning.LightningModule):
         size = heads.embedding.output.out_features
         self.voices = nn.Parameter(torch.randn(classes, size) / size**0.5)
         self.to_teacher = nn.Linear(size, 256)
+        self.linking = nn.Parameter(torch.tensor(LINKING))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return each part of the objective, and how many frames are right."""
@@ -103,6 +118,12 @@ class DiarizationTask(lightning.LightningModule):
             "segmentation": cross_entropy.mean(),
             "teacher": distance,
             "classes": self._class_loss(cosines, classes[known]),
+            "linking": linking_loss(
+                embeddings,
+                batch.voices[heard],
+                batch.conversations[:, None].expand_as(heard)[heard],
+                *self.linking,
+            ),
             "frame_error": wrong,
         }
 
@@ -115,6 +136,7 @@ class DiarizationTask(lightning.LightningModule):
             losses["segmentation"]
             + settings.teacher_weight * losses["teacher"]
             + settings.class_weight * losses["classes"]
+            + settings.linking_weight * losses["linking"]
         )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from wavlm_meeting.diarization.loss import (
+    linking_loss,
     permutation_free_cross_entropy,
     powerset_targets,
     teacher_distance,
@@ -67,3 +68,25 @@ def test_the_teacher_counts_where_it_is_known() -> None:
     expected = (1 - F.cosine_similarity(ours[known], teacher[known])).mean()
     torch.testing.assert_close(teacher_distance(ours, teacher, known), expected)
     assert teacher_distance(ours, teacher, torch.zeros(4, dtype=torch.bool)) == 0
+
+
+def test_linking_is_the_written_out_cross_entropy_within_conversations() -> None:
+    """Only pairs of one conversation count; equal and different ones weigh the same."""
+    torch.manual_seed(0)
+    embeddings = torch.nn.functional.normalize(torch.randn(7, 5), dim=-1)
+    voices = torch.tensor([0, 1, 0, 0, 0, 1, 2])
+    conversations = torch.tensor([0, 0, 0, 1, 1, 1, 1])
+    scale, offset = torch.tensor(8.0), torch.tensor(0.3)
+    terms: dict[bool, list[torch.Tensor]] = {True: [], False: []}
+    for i in range(7):
+        for j in range(i + 1, 7):
+            if conversations[i] == conversations[j]:
+                same = bool(voices[i] == voices[j])
+                probability = torch.sigmoid(8.0 * (embeddings[i] @ embeddings[j] - 0.3))
+                terms[same].append(-torch.log(probability if same else 1 - probability))
+    assert (len(terms[True]), len(terms[False])) == (2, 7)
+    expected = sum(torch.stack(part).mean() for part in terms.values()) / 2
+    loss = linking_loss(embeddings, voices, conversations, scale, offset)
+    assert loss.item() == pytest.approx(float(expected), rel=1e-5)
+    alone = linking_loss(embeddings[:1], voices[:1], conversations[:1], scale, offset)
+    assert alone == 0
