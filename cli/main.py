@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from wavlm_meeting.cli import diarize, doctor, models, report, score
+from wavlm_meeting.cli import diarize, doctor, manifest, models, report, score
 from wavlm_meeting.cli.errors import INTERRUPTED, Reporter
 from wavlm_meeting.cli.output import show_line, speak_plainly
 
@@ -21,6 +21,9 @@ app.command("diarize", short_help="Write who spoke when.", no_args_is_help=True)
 app.add_typer(score.app, name="score")
 app.add_typer(report.app, name="report")
 app.add_typer(models.app, name="models")
+app.command("manifest", short_help="Write speech into shards to pretrain on.", no_args_is_help=True)(
+    manifest.manifest
+)
 app.command("doctor", short_help="Tell what is broken here, and its cure.")(doctor.doctor)
 
 

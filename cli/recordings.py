@@ -35,6 +35,23 @@ def expand(argument: str) -> list[str]:
     return found
 
 
+def recordings_below(folder: Path) -> list[Path]:
+    """Return all recordings in a folder and the folders in it, in the order of their names.
+
+    Raises AudioError if there is none, or no such folder.
+    """
+    if not folder.is_dir():
+        raise AudioError(f"{folder}: no such folder; check the path.")
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+    )
+    if not found:
+        raise AudioError(f"{folder}: no audio or video in this folder or below it.")
+    return found
+
+
 def without_repeats(recordings: Iterable[str]) -> list[str]:
     """Drop the second naming of a file, as when it is named beside its folder."""
     return list({Path(recording).resolve(): recording for recording in recordings}.values())

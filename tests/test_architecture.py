@@ -25,7 +25,7 @@ STOREYS = [
     {"wavlm"},
     {"heads"},
     {"checkpoints"},
-    {"diarization", "scoring"},
+    {"diarization", "pretraining", "scoring"},
     {"report", "training"},
     {"wavlm_meeting"},  # the public names
     {"recipes"},
@@ -56,7 +56,7 @@ IMPORT_NAMES = {
 }
 """What the base's distributions are imported as."""
 
-EXTRAS_BY_FILE = {"loss.py", "task.py"}
+EXTRAS_BY_FILE = {"loss.py", "task.py", "mfcc.py"}
 """Files that may use an extra, as may `training/`, `recipes/` and bridges, to be named here."""
 
 

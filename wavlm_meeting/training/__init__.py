@@ -1,0 +1,1 @@
+"""What all trainings share: data on disk and how it is read."""
