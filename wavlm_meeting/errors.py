@@ -28,6 +28,10 @@ class DeviceError(WavLMMeetingError):
     """A compute device that was asked for and is not there."""
 
 
+class TrainingError(WavLMMeetingError):
+    """A training that cannot go on as it is."""
+
+
 class WavLMMeetingWarning(UserWarning):
     """Base of all warnings: the work goes on, but the user should know."""
 
