@@ -3,11 +3,7 @@
 import logging
 from pathlib import Path
 
-import lightning
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
-from torch.utils.data import DataLoader
 
 from wavlm_meeting.diarization.load import load_pipeline
 from wavlm_meeting.diarization.model import DiarizationHeads
@@ -17,6 +13,7 @@ from wavlm_meeting.recipes.tiny.collection import load_collection
 from wavlm_meeting.recipes.tiny.data import WindowBatches
 from wavlm_meeting.recipes.tiny.filterbank import start_as_filterbank
 from wavlm_meeting.recipes.tiny.settings import TinySettings
+from wavlm_meeting.training.trainer import fit, steps_done
 from wavlm_meeting.wavlm.model import WavLM
 
 log = logging.getLogger(__name__)
@@ -58,8 +55,7 @@ def train(work: Path, settings: TinySettings, start: Path | None = None, workers
     task = build_task(settings, len(collection.labelled))
     if start is not None:
         begin_with(task, start)
-    last = work / "checkpoints" / "last.ckpt"
-    done = torch.load(last, weights_only=True)["global_step"] if last.exists() else 0
+    done = steps_done(work)
     batches = WindowBatches(
         collection,
         settings.data,
@@ -69,26 +65,11 @@ def train(work: Path, settings: TinySettings, start: Path | None = None, workers
         first=done,
     )
     log.info("train: %d classes, from step %d", len(collection.labelled), done)
-    trainer = lightning.Trainer(
-        max_steps=settings.task.steps,
-        gradient_clip_val=settings.task.gradient_clip,
-        logger=CSVLogger(work, name="", version="log"),
-        callbacks=[
-            ModelCheckpoint(
-                dirpath=last.parent, save_last=True, save_top_k=0, every_n_train_steps=200
-            )
-        ],
-        log_every_n_steps=10,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        accelerator="auto",
-        devices=1,
-    )
-    trainer.fit(
+    return fit(
         task,
-        DataLoader(batches, batch_size=None, num_workers=workers, persistent_workers=workers > 0),
-        ckpt_path=last if done else None,
-        weights_only=True,
+        batches,
+        work,
+        steps=settings.task.steps,
+        gradient_clip=settings.task.gradient_clip,
+        workers=workers,
     )
-    trainer.save_checkpoint(last)
-    return last

@@ -1,11 +1,7 @@
-"""Batches of speech from shards, for as long as training goes on.
-
-B batch, N samples, T frames.
-"""
+"""Batches of speech from shards, for as long as pretraining goes on."""
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,11 +9,11 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 from lhotse.dataset import DynamicBucketingSampler
 from pydantic import Field
-from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from wavlm_meeting.config import Settings
 from wavlm_meeting.errors import SettingsError
+from wavlm_meeting.pretraining.task import PretrainingBatch
 from wavlm_meeting.training.shards import read_index, read_shards
 from wavlm_meeting.units import SAMPLE_RATE
 from wavlm_meeting.wavlm.config import WavLMConfig
@@ -38,20 +34,7 @@ class BatchSettings(Settings):
     """Cuts that are kept in memory to draw from."""
 
 
-class SpeechBatch(NamedTuple):
-    """Utterances, zero padded, with their labels."""
-
-    waveforms: Tensor
-    """(B, N) float32 at 16 kHz."""
-    lengths: Tensor
-    """(B,) samples."""
-    labels: tuple[Tensor, ...]
-    """(B, T) for each label set, -1 where there is none."""
-    ids: tuple[str, ...]
-    """Where each utterance comes from."""
-
-
-class SpeechBatches(IterableDataset[SpeechBatch]):
+class SpeechBatches(IterableDataset[PretrainingBatch]):
     """An endless stream of batches, the same whatever was read before: it can begin anywhere.
 
     Batch number n of a worker depends on seed, rank and n alone. `first` batches are passed over
@@ -72,7 +55,7 @@ class SpeechBatches(IterableDataset[SpeechBatch]):
         self.shards = [shard.number for shard in read_index(folder) if shard.cuts]
         read_shards(folder, label_fields)  # a missing field is said before training begins
 
-    def __iter__(self) -> Iterator[SpeechBatch]:
+    def __iter__(self) -> Iterator[PretrainingBatch]:
         worker = get_worker_info()
         workers, own = (worker.num_workers, worker.id) if worker else (1, 0)
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
@@ -123,7 +106,7 @@ class SpeechBatches(IterableDataset[SpeechBatch]):
     def _long_enough(self, cut: Cut) -> bool:
         return bool(cut.duration >= self.settings.shortest_s)
 
-    def _load(self, cuts: CutSet, rng: np.random.Generator) -> SpeechBatch:
+    def _load(self, cuts: CutSet, rng: np.random.Generator) -> PretrainingBatch:
         """Decode cuts and crop them, on a frame's edge so that labels stay in step."""
         hop, most = self.encoder.hop, int(self.settings.longest_s * SAMPLE_RATE)
         waves, labels, ids = [], [], []
@@ -144,4 +127,4 @@ class SpeechBatches(IterableDataset[SpeechBatch]):
         for row, own in enumerate(labels):
             for field, values in enumerate(own):
                 padded[field, row, : len(values)] = torch.from_numpy(values.astype(np.int64))
-        return SpeechBatch(waveforms, lengths, tuple(padded), tuple(ids))
+        return PretrainingBatch(waveforms, lengths, tuple(padded), tuple(ids))

@@ -13,7 +13,8 @@ from wavlm_meeting.wavlm.config import WavLMConfig
 
 pytest.importorskip("lhotse", reason="shards need the extra 'train'")
 
-from wavlm_meeting.training.data import BatchSettings, SpeechBatch, SpeechBatches
+from wavlm_meeting.pretraining.task import PretrainingBatch
+from wavlm_meeting.training.data import BatchSettings, SpeechBatches
 from wavlm_meeting.training.shards import folder_cuts, read_shards, write_field, write_shards
 
 CONFIG = WavLMConfig(conv_layers=((8, 10, 5), (8, 8, 8), (8, 8, 8)), width=16, heads=2)
@@ -42,7 +43,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "out"
 
 
-def batches(shards: Path, count: int, first: int = 0, seed: int = 1) -> list[SpeechBatch]:
+def batches(shards: Path, count: int, first: int = 0, seed: int = 1) -> list[PretrainingBatch]:
     """Return some batches of the stream."""
     stream = SpeechBatches(shards, ("labels",), CONFIG, SETTINGS, seed, first)
     return list(islice(stream, count))
