@@ -39,8 +39,16 @@ def simulated(work: Path, split: str, settings: EvaluationSettings) -> list[Reco
     return [Recording(*item) for item in rendered(collection, plans)]
 
 
+def solos(work: Path, split: str, settings: EvaluationSettings) -> list[Recording]:
+    """Return simulated recordings of one speaker each."""
+    alone = {"speakers": (1,), "conversations": settings.solos, "length_s": settings.solo_s}
+    return simulated(
+        work, split, settings.model_copy(update={**alone, "overlap": (0.0, 1.0)})
+    )
+
+
 def meetings(corpus: Path, splits: Sequence[str] = ("train", "dev", "test")) -> list[Recording]:
-    """Return the real meetings of these splits; none of them is trained on."""
+    """Return the real meetings of these splits; those of train are trained on."""
     with (corpus / "manifest.csv").open(encoding="utf-8", newline="") as file:
         split = {row["path"]: row["split"] for row in csv.DictReader(file)}
     found = []

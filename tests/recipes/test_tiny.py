@@ -49,6 +49,7 @@ steps = 3
 [evaluation]
 speakers = [2]
 conversations = 1
+solos = 1
 length_s = 12.0
 overlap = [0.0, 1.0]
 [diarization]

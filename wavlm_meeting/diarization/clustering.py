@@ -28,6 +28,8 @@ def cluster(
     threshold: float,
     least_s: float = 0.0,
     least_speaker_s: float = 0.0,
+    evident: int = 1,
+    evident_threshold: float = 0.0,
     min_speakers: int = 1,
     max_speakers: int | None = None,
 ) -> Ints:
@@ -36,7 +38,8 @@ def cluster(
     `embeddings` (M, D) have unit length, `windows` (M,) says where each was heard and `speech_s`
     (M,) for how long. The ones with at least `least_s` of speech are merged by average linkage up
     to the cosine distance `threshold`; two local speakers of one window never
-    merge, unless so few speakers are wanted. Then every local speaker takes the nearest group,
+    merge, unless so few speakers are wanted. Where the windows are evidence of `evident` speakers,
+    merging stops at so many groups, or else goes on up to `evident_threshold` only. Then every local speaker takes the nearest group,
     those of one window different ones as long as there are enough, and does so again once the
     groups have moved to all who took them. Groups with less than `least_speaker_s` are dissolved.
 
@@ -45,10 +48,12 @@ def cluster(
     """
     if not len(embeddings):
         return np.zeros(0, np.int64)
-    founders = _founders(speech_s, least_s, min_speakers)
-    labels = _agglomerate(
-        embeddings[founders], windows[founders], threshold, min_speakers, max_speakers
-    )
+    founders = _founders(speech_s, least_s, max(min_speakers, evident))
+    merges = _merges(embeddings[founders], windows[founders])
+    groups = _groups_below(merges, threshold)
+    groups = max(groups, min(evident, _groups_below(merges, evident_threshold)))
+    groups = max(groups, min(min_speakers, len(founders)))
+    labels = _cut(merges, min(groups, max_speakers or groups))
     centroids = _centroids(embeddings[founders], labels, speech_s[founders])
     kept = _large_enough(labels, speech_s[founders], least_speaker_s, min_speakers)
     assigned = _assign(embeddings, windows, centroids[kept], founders, labels, kept)
@@ -56,6 +61,22 @@ def cluster(
         centroids = _centroids(embeddings, assigned, speech_s)
         assigned = _assign(embeddings, windows, centroids, founders, labels, kept)
     return np.unique(assigned, return_inverse=True)[1]
+
+
+def evident_speakers(windows: Ints, speech_s: Floats, least_s: float, share: float) -> int:
+    """Return how many speakers there are at least, by the windows that hold several.
+
+    `windows` (M,) and `speech_s` (M,) as in `cluster`. That is the largest number of local speakers
+    with `least_s` of speech alone which at least `share` of the windows with such a speaker have:
+    who shares a microphone and a room with others is told from them within a window when their
+    embeddings no longer do.
+    """
+    counts = np.bincount(windows[speech_s >= least_s])
+    counts = np.sort(counts[counts > 0])[::-1]
+    if not len(counts):
+        return 1
+    needed = max(1, int(np.ceil(share * len(counts))))
+    return int(counts[needed - 1])
 
 
 def _founders(speech_s: Floats, least_s: float, min_speakers: int) -> Ints:
@@ -66,24 +87,19 @@ def _founders(speech_s: Floats, least_s: float, min_speakers: int) -> Ints:
     return np.sort(order[:count])
 
 
-def _agglomerate(
-    embeddings: Floats,
-    windows: Ints,
-    threshold: float,
-    min_speakers: int,
-    max_speakers: int | None,
-) -> Ints:
-    """Merge by average linkage and stop at the threshold or at the wanted number of groups."""
-    count = len(embeddings)
-    if count == 1:
-        return np.zeros(1, np.int64)
+def _merges(embeddings: Floats, windows: Ints) -> Floats:
+    """Return the merges of average linkage, as scipy lists them; none for a single embedding."""
+    if len(embeddings) == 1:
+        return np.zeros((0, 4))
     distances = pdist(embeddings.astype(np.float64), "cosine")
     distances[pdist(windows[:, None].astype(np.float64)) == 0] = APART
-    merges = linkage(distances, "average")
-    groups = count - int(np.searchsorted(merges[:, 2], threshold, side="right"))
-    groups = max(groups, min(min_speakers, count))
-    groups = min(groups, max_speakers or count)
-    return _cut(merges, groups)
+    merges: Floats = linkage(distances, "average")
+    return merges
+
+
+def _groups_below(merges: Floats, threshold: float) -> int:
+    """Return how many groups are left by the merges up to a distance."""
+    return len(merges) + 1 - int(np.searchsorted(merges[:, 2], threshold, side="right"))
 
 
 def _cut(merges: Floats, groups: int) -> Ints:

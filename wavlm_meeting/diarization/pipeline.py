@@ -16,7 +16,7 @@ from torch import Tensor
 
 from wavlm_meeting.audio.read import open_audio
 from wavlm_meeting.audio.windows import Window, iter_windows
-from wavlm_meeting.diarization.clustering import cluster
+from wavlm_meeting.diarization.clustering import cluster, evident_speakers
 from wavlm_meeting.diarization.model import DiarizationHeads
 from wavlm_meeting.diarization.reconstruction import (
     most_active,
@@ -189,6 +189,9 @@ class DiarizationPipeline:
         active = speech_s > 0
         windows = np.repeat(np.arange(len(local)), settings.local_speakers)
         wanted = least == most
+        evident = evident_speakers(
+            windows, speech_s, settings.evident_s, settings.evident_share
+        )
         labels = np.full(len(speech_s), -1, np.int64)
         labels[active] = cluster(
             np.concatenate([item.embeddings for item in local])[active],
@@ -197,6 +200,8 @@ class DiarizationPipeline:
             threshold=settings.threshold,
             least_s=settings.least_s,
             least_speaker_s=0.0 if wanted else settings.least_speaker_s,
+            evident=min(evident, most or evident),
+            evident_threshold=settings.evident_threshold,
             min_speakers=least,
             max_speakers=most,
         )

@@ -28,6 +28,12 @@ class DiarizationSettings(Settings):
     """Speech alone that an embedding needs to found a group; the others join the nearest one."""
     least_speaker_s: float = Field(2.0, ge=0)
     """Speech that a group needs to be a speaker, unless a number of speakers was asked for."""
+    evident_s: float = Field(0.8, gt=0)
+    """Speech alone that a local speaker needs to be evidence of how many speakers there are."""
+    evident_share: float = Field(0.1, gt=0, le=1)
+    """Share of the windows with speech in which so many local speakers show that there are."""
+    evident_threshold: float = Field(0.4, gt=0, lt=2)
+    """Distance up to which two groups are one speaker even where the windows show more of them."""
     onset: float = Field(0.5, gt=0, lt=1)
     """Expected number of voices from which on there is one; 1 more for two, and so on."""
     gap_s: float = Field(0.2, ge=0)

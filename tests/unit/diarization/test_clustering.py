@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wavlm_meeting.diarization.clustering import cluster
+from wavlm_meeting.diarization.clustering import cluster, evident_speakers
 
 
 def voices(
@@ -93,3 +93,43 @@ def test_nobody_is_clustered_to_nothing() -> None:
     """A recording without speech has no labels."""
     nothing = np.zeros(0)
     assert cluster(np.zeros((0, 8)), nothing, nothing, threshold=0.5).shape == (0,)
+
+
+def test_windows_are_evidence_of_the_number_of_speakers() -> None:
+    """As many as are heard side by side, long enough, in enough of the windows that hold speech."""
+    windows = np.repeat(np.arange(10), 3)
+    seconds = np.zeros((10, 3))
+    assert evident_speakers(windows, seconds.ravel(), 0.8, 0.1) == 1
+    seconds[:5, 0] = 2.0
+    assert evident_speakers(windows, seconds.ravel(), 0.8, 0.1) == 1
+    seconds[0, 1] = 0.7
+    assert evident_speakers(windows, seconds.ravel(), 0.8, 0.1) == 1
+    seconds[0, 1] = 0.9
+    assert evident_speakers(windows, seconds.ravel(), 0.8, 0.2) == 2
+    assert evident_speakers(windows, seconds.ravel(), 0.8, 0.21) == 1
+    seconds[:3] = 1.0
+    assert evident_speakers(windows, seconds.ravel(), 0.8, 0.6) == 3
+
+
+def test_evidence_keeps_near_voices_apart_but_not_one_voice() -> None:
+    """Voices that the threshold would join stay two where windows show two, unless too near."""
+    rng = np.random.default_rng(0)
+    first = np.zeros(32)
+    first[0] = 1.0
+    for angle, expected in ((0.9, 2), (0.2, 1)):
+        second = np.zeros(32)
+        second[:2] = np.cos(angle), np.sin(angle)  # cosine distances 0.38 and 0.02
+        truth = np.arange(40) % 2
+        embeddings = np.stack([first, second])[truth] + 0.02 * rng.standard_normal((40, 32))
+        embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+        parts = embeddings, np.arange(40), np.full(40, 2.0)
+        joined = cluster(*parts, threshold=0.6)
+        assert joined.max() == 0
+        found = cluster(*parts, threshold=0.6, evident=2, evident_threshold=0.25)
+        assert found.max() + 1 == expected
+        if expected == 2:
+            assert same_partition(found, truth)
+        limited = cluster(
+            *parts, threshold=0.6, evident=2, evident_threshold=0.25, max_speakers=1
+        )
+        assert limited.max() == 0
