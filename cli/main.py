@@ -21,9 +21,9 @@ app.command("diarize", short_help="Write who spoke when.", no_args_is_help=True)
 app.add_typer(score.app, name="score")
 app.add_typer(report.app, name="report")
 app.add_typer(models.app, name="models")
-app.command("manifest", short_help="Write speech into shards to pretrain on.", no_args_is_help=True)(
-    manifest.manifest
-)
+app.command(
+    "manifest", short_help="Write speech into shards to pretrain on.", no_args_is_help=True
+)(manifest.manifest)
 app.add_typer(recipe.app, name="recipe")
 app.command("doctor", short_help="Tell what is broken here, and its cure.")(doctor.doctor)
 

@@ -28,7 +28,7 @@ class Stage:
     settings: Mapping[str, Any]
     """What the result depends on beside the stages before it, as plain values."""
     outputs: tuple[Path, ...] = ()
-    """Files and folders that it goes on with after a stop; removed if they are of other settings."""
+    """What it goes on with after a stop; removed if it was begun with other settings."""
 
 
 def run_stages(stages: Sequence[Stage], out: Path, wanted: str = "") -> None:

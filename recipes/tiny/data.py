@@ -25,7 +25,6 @@ from wavlm_meeting.recipes.tiny.settings import DataSettings
 from wavlm_meeting.units import SAMPLE_RATE
 from wavlm_meeting.wavlm.config import WavLMConfig
 
-
 Arrays = tuple[NDArray[np.generic], ...]
 
 

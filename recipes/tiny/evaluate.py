@@ -42,9 +42,7 @@ def simulated(work: Path, split: str, settings: EvaluationSettings) -> list[Reco
 def solos(work: Path, split: str, settings: EvaluationSettings) -> list[Recording]:
     """Return simulated recordings of one speaker each."""
     alone = {"speakers": (1,), "conversations": settings.solos, "length_s": settings.solo_s}
-    return simulated(
-        work, split, settings.model_copy(update={**alone, "overlap": (0.0, 1.0)})
-    )
+    return simulated(work, split, settings.model_copy(update={**alone, "overlap": (0.0, 1.0)}))
 
 
 def meetings(corpus: Path, splits: Sequence[str] = ("train", "dev", "test")) -> list[Recording]:

@@ -48,8 +48,8 @@ def begin_with(task: DiarizationTask, start: Path) -> None:
 def train(work: Path, settings: TinySettings, start: Path | None = None, workers: int = 1) -> Path:
     """Train, or go on from the last checkpoint; return the path of the final one.
 
-    `start` is a checkpoint of an earlier round whose weights this one begins with, or a bundle, which
-    holds encoder and heads alone. Raises CheckpointError if it cannot be loaded.
+    `start` is a checkpoint of an earlier round whose weights this one begins with, or a bundle,
+    which holds encoder and heads alone. Raises CheckpointError if it cannot be loaded.
     """
     collection = load_collection(work, "train")
     task = build_task(settings, len(collection.labelled))

@@ -60,7 +60,9 @@ def run_chain(data: Path, out: Path, settings: TinyPretrainSettings, stages: str
             ),
             Stage(
                 "mfcc",
-                lambda: _label(shards, MFCC, mfcc_features(settings.first.encoder.hop), settings.mfcc),
+                lambda: _label(
+                    shards, MFCC, mfcc_features(settings.first.encoder.hop), settings.mfcc
+                ),
                 settings.mfcc.model_dump() | {"hop": settings.first.encoder.hop},
             ),
             Stage(
@@ -129,7 +131,9 @@ def _label(shards: Path, field: str, features: FrameFeatures, settings: LabelSet
     for shard in read_index(shards):
         if shard.cuts:
             waveforms = _named_waveforms(shards, shard.number)
-            write_field(shards, field, shard.number, label_frames(waveforms, features, found.centres))
+            write_field(
+                shards, field, shard.number, label_frames(waveforms, features, found.centres)
+            )
 
 
 def _units(out: Path, settings: TinyPretrainSettings) -> FrameFeatures:

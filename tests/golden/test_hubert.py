@@ -29,8 +29,14 @@ FAIRSEQ = (
     (".attention.", ".self_attn."),
     (".feed_forward.intermediate_dense.", ".fc1."),
     (".feed_forward.output_dense.", ".fc2."),
-    ("encoder.pos_conv_embed.conv.parametrizations.weight.original0", "encoder.pos_conv.0.weight_g"),
-    ("encoder.pos_conv_embed.conv.parametrizations.weight.original1", "encoder.pos_conv.0.weight_v"),
+    (
+        "encoder.pos_conv_embed.conv.parametrizations.weight.original0",
+        "encoder.pos_conv.0.weight_g",
+    ),
+    (
+        "encoder.pos_conv_embed.conv.parametrizations.weight.original1",
+        "encoder.pos_conv.0.weight_v",
+    ),
     ("encoder.pos_conv_embed.conv.", "encoder.pos_conv.0."),
 )
 """What transformers and fairseq call the same parameters, applied in this order."""
@@ -189,8 +195,6 @@ def test_a_plain_position_bias_has_no_place_at_hugging_face(tmp_path: Path) -> N
     )  # fmt: skip
     encoder = WavLM(config).eval()
     wave = torch.randn(1, 16_000)
-
-
 
     card = Card(name="plain", version="1", licence="CC0-1.0", description="", encoder=config)
     model = Bundle(card, {"encoder": encoder.state_dict()})

@@ -129,9 +129,7 @@ def test_several_label_sets_are_averaged() -> None:
         with torch.no_grad():
             single.head.projection.weight.copy_(network.head.projection.weight.chunk(2)[number])
             single.head.projection.bias.copy_(network.head.projection.bias.chunk(2)[number])
-            single.head.label_embeddings.copy_(
-                network.head.label_embeddings.split((7, 5))[number]
-            )
+            single.head.label_embeddings.copy_(network.head.label_embeddings.split((7, 5))[number])
         parts.append(run(single, (waveforms, lengths, masks, own)).prediction)
     assert both.item() == pytest.approx(torch.stack(parts).mean().item(), rel=1e-5)
 

@@ -177,7 +177,9 @@ def test_solo_speech_and_pauses_of_a_meeting() -> None:
         [8 * second, 9 * second],
     ]
     margin = int(meetings.PAUSE_MARGIN_S * second)
-    assert meetings.pauses(turns, 10 * second).tolist() == [[4 * second + margin, 8 * second - margin]]
+    assert meetings.pauses(turns, 10 * second).tolist() == [
+        [4 * second + margin, 8 * second - margin]
+    ]
 
 
 def test_windows_of_a_meeting_follow_its_turns(tmp_path: Path) -> None:

@@ -75,9 +75,9 @@ probability = 0.0
 """
 
 
-@pytest.fixture
-def speech(command: Command, shared_dir: Path) -> Path:
-    """Give a folder with half a minute of real speech in pieces, and one broken file."""
+@pytest.fixture(autouse=True)
+def _speech(command: Command, shared_dir: Path) -> None:
+    """Make a folder with half a minute of real speech in pieces, and one broken file."""
     folder = command.folder / "speech"
     folder.mkdir()
     samples = read_audio(shared_dir / "corpus" / "meetings" / "pyannote_sample.flac")
@@ -85,10 +85,9 @@ def speech(command: Command, shared_dir: Path) -> Path:
         soundfile.write(folder / f"{number}.wav", piece, 16_000)
     (folder / "broken.wav").write_text("no")
     (command.folder / "small.toml").write_text(SETTINGS)
-    return folder
 
 
-def test_from_speech_to_a_bundle(command: Command, speech: Path) -> None:
+def test_from_speech_to_a_bundle(command: Command) -> None:
     """All stages run once; a change of the second model runs it alone; the bundle is a WavLM."""
     words = ("recipe", "run", "tiny-pretrain", "--data", "speech", "--out", "work")
     words += ("--settings", "small.toml")
@@ -113,14 +112,16 @@ def test_from_speech_to_a_bundle(command: Command, speech: Path) -> None:
     assert running == ["note: second: running", "note: export: running"]
     for layout in ("huggingface", "microsoft"):
         target = f"{layout}.pt"
-        answer = command("models", "convert", "work/bundle", target, "--to", layout, "--encoder-only")
+        answer = command(
+            "models", "convert", "work/bundle", target, "--to", layout, "--encoder-only"
+        )
         assert answer.returncode == 0, answer.stderr
         states = load_encoder(command.folder / target)(wave).hidden_states
         expected = load_encoder(command.folder / "work" / "bundle")(wave).hidden_states
         assert states[-1].allclose(expected[-1], atol=1e-5)
 
 
-def test_wrong_names_are_one_line(command: Command, speech: Path) -> None:
+def test_wrong_names_are_one_line(command: Command) -> None:
     """No such recipe, stage or data."""
     assert_refused(command("recipe", "run", "x", "--data", "speech", "--out", "o"), "tiny-pretrain")
     words = ("recipe", "run", "tiny-pretrain", "--settings", "small.toml", "--out", "o", "--data")
@@ -130,4 +131,3 @@ def test_wrong_names_are_one_line(command: Command, speech: Path) -> None:
     assert answer.returncode == 2
     assert "no speech there" in answer.stderr
     assert command("recipe", "list").stdout.startswith("tiny-pretrain: ")
-    assert speech.is_dir()

@@ -39,9 +39,10 @@ def cluster(
     (M,) for how long. The ones with at least `least_s` of speech are merged by average linkage up
     to the cosine distance `threshold`; two local speakers of one window never
     merge, unless so few speakers are wanted. Where the windows are evidence of `evident` speakers,
-    merging stops at so many groups, or else goes on up to `evident_threshold` only. Then every local speaker takes the nearest group,
-    those of one window different ones as long as there are enough, and does so again once the
-    groups have moved to all who took them. Groups with less than `least_speaker_s` are dissolved.
+    merging stops at so many groups, or else goes on up to `evident_threshold` only. Then every
+    local speaker takes the nearest group, those of one window different ones as long as there are
+    enough, and does so again once the groups have moved to all who took them. Groups with less than
+    `least_speaker_s` are dissolved.
 
     The number of speakers lies within `min_speakers` and `max_speakers` whenever there are as many
     local speakers; a wanted number outranks threshold and least durations.

@@ -189,9 +189,7 @@ class DiarizationPipeline:
         active = speech_s > 0
         windows = np.repeat(np.arange(len(local)), settings.local_speakers)
         wanted = least == most
-        evident = evident_speakers(
-            windows, speech_s, settings.evident_s, settings.evident_share
-        )
+        evident = evident_speakers(windows, speech_s, settings.evident_s, settings.evident_share)
         labels = np.full(len(speech_s), -1, np.int64)
         labels[active] = cluster(
             np.concatenate([item.embeddings for item in local])[active],

@@ -22,7 +22,6 @@ from wavlm_meeting.diarization.loss import (
 from wavlm_meeting.diarization.model import DiarizationHeads
 from wavlm_meeting.wavlm.model import WavLM
 
-
 LINKING = (10.0, 0.4)
 """Scale and offset, at the start, that turn a cosine into the log-odds of one speaker."""
 

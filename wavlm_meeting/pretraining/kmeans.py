@@ -1,8 +1,8 @@
 """K-means on the hardware that is there: all cores, or a GPU.
 
-Sculley's mini-batch k-means (WWW 2010) after a greedy k-means++ start (Arthur and Vassilvitskii, SODA
-2007, section 6), as HuBERT makes its labels with scikit-learn. Distances are one matrix product;
-only scores of a few thousand frames at a time are ever stored.
+Sculley's mini-batch k-means (WWW 2010) after a greedy k-means++ start (Arthur and Vassilvitskii,
+SODA 2007, section 6), as HuBERT makes its labels with scikit-learn. Distances are one matrix
+product; only those of a few thousand frames at a time are ever stored.
 
 N frames, C channels, K clusters, P frames of a sample or batch, J candidates.
 """
@@ -59,8 +59,8 @@ def fit_kmeans(
     """
     if len(frames) < settings.clusters:
         raise SettingsError(
-            f"{len(frames)} frames are fewer than {settings.clusters} clusters: give more audio, or "
-            "ask for fewer clusters."
+            f"{len(frames)} frames are fewer than {settings.clusters} clusters: give more audio, "
+            "or ask for fewer clusters."
         )
     generator = torch.Generator().manual_seed(settings.seed)
     sample_size = min(len(frames), max(3 * settings.batch, 3 * settings.clusters))

@@ -42,7 +42,9 @@ def layer_features(encoder: WavLM, layer: int) -> FrameFeatures:
     Raises SettingsError for a layer that the encoder does not have.
     """
     if not 0 <= layer <= encoder.config.layers:
-        raise SettingsError(f"layer is {layer}: the encoder has layers 0 to {encoder.config.layers}.")
+        raise SettingsError(
+            f"layer is {layer}: the encoder has layers 0 to {encoder.config.layers}."
+        )
     device = encoder.mask_embedding.device
 
     @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""The features of the first labels: MFCC with two derivatives, as HuBERT's first iteration takes them.
+"""The features of the first labels: MFCC with two derivatives, as in HuBERT's first iteration.
 
 N samples, T frames.
 """
@@ -25,7 +25,9 @@ def mfcc_features(hop: int) -> Callable[[Tensor], Tensor]:
     unless `hop` is a whole number of 10 ms.
     """
     if hop % SHIFT:
-        raise SettingsError(f"a hop of {hop} samples is no multiple of {SHIFT}: MFCC come each 10 ms.")
+        raise SettingsError(
+            f"a hop of {hop} samples is no multiple of {SHIFT}: MFCC come each 10 ms."
+        )
 
     def features(samples: Tensor) -> Tensor:
         static = mfcc(samples[None].float(), sample_frequency=SAMPLE_RATE, use_energy=False).T

@@ -66,7 +66,9 @@ def draw_mixing(
     batch, device = len(lengths), lengths.device
     noises = 0 if noise_lengths is None else len(noise_lengths)
     if settings.noise_probability > 0 and settings.probability > 0 and not noises:
-        raise SettingsError("noise_probability is above 0, but there is no noise: give a noise set.")
+        raise SettingsError(
+            "noise_probability is above 0, but there is no noise: give a noise set."
+        )
 
     def uniform(low: float = 0.0, high: float = 1.0) -> Tensor:
         return low + (high - low) * torch.rand(batch, generator=generator, device=device)
@@ -77,7 +79,7 @@ def draw_mixing(
 
     mixed = uniform() < settings.probability
     with_noise = uniform() < settings.noise_probability
-    other = (torch.arange(batch, device=device) + 1 + whole(lengths.new_tensor(max(batch - 2, 0))))
+    other = torch.arange(batch, device=device) + 1 + whole(lengths.new_tensor(max(batch - 2, 0)))
     partner = other % batch
     partner_lengths = lengths[partner]
     if noise_lengths is not None and noises:
@@ -86,7 +88,9 @@ def draw_mixing(
         partner_lengths = torch.where(with_noise, noise_lengths[noise], partner_lengths)
     if batch == 1:
         mixed = mixed & with_noise
-    ratio_db = torch.where(with_noise, uniform(*settings.snr_db), uniform(*settings.energy_ratio_db))
+    ratio_db = torch.where(
+        with_noise, uniform(*settings.snr_db), uniform(*settings.energy_ratio_db)
+    )
     most = torch.minimum((settings.longest * lengths).long(), partner_lengths)
     size = torch.minimum(1 + whole((most - 1).clamp(min=0)), most)
     return MixingPlan(

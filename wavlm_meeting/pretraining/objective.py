@@ -3,8 +3,8 @@
 The encoder hears a mixture with spans of frames masked, and says for each masked frame which
 pseudo-label the clean primary utterance has there.
 
-B batch, N samples, T frames, C channels, D width, M masked frames of the batch, K classes of a label
-set, E size of a label embedding.
+B batch, N samples, T frames, C channels, D width, M masked frames of the batch, K classes of a
+label set, E size of a label embedding.
 """
 
 from collections.abc import Sequence
@@ -93,7 +93,7 @@ class MaskedPrediction(nn.Module):
         """Return the losses of a batch.
 
         `waveforms` (B, N) are what is heard, mixtures included; `masks` (B, T) say which frames are
-        hidden; each of `labels` (B, T) holds the labels of the clean primary, below 0 where there is
+        hidden; each of `labels` (B, T) holds the labels of the clean primary, -1 where there is
         none. Only masked frames with a label count.
         """
         settings, encoder = self.settings, self.encoder

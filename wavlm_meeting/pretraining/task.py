@@ -48,9 +48,9 @@ class PretrainingBatch(NamedTuple):
 class PretrainingTask(lightning.LightningModule):
     """Masked speech denoising and prediction.
 
-    Everything random in a step (mixing, masks, dropout) is drawn from a seed made of the run's seed,
-    the process and the step's number: a run that goes on from a checkpoint does what it would have
-    done. `report` is the folder for the ids of a broken batch.
+    Everything random in a step (mixing, masks, dropout) is drawn from a seed made of the run's
+    seed, the process and the step's number: a run that goes on from a checkpoint does what it would
+    have done. `report` is the folder for the ids of a broken batch.
     """
 
     def __init__(
@@ -66,9 +66,7 @@ class PretrainingTask(lightning.LightningModule):
     def losses(self, batch: PretrainingBatch) -> Losses:
         """Mix, mask and predict; what is drawn comes from the global generators."""
         settings, device = self.settings, batch.waveforms.device
-        plan = draw_mixing(
-            batch.lengths, settings.mixing, batch.noise_lengths, _generator(device)
-        )
+        plan = draw_mixing(batch.lengths, settings.mixing, batch.noise_lengths, _generator(device))
         heard = mix(batch.waveforms, batch.lengths, plan, batch.noises, batch.noise_lengths)
         config = settings.encoder
         frame_lengths = (batch.lengths - config.receptive_field) // config.hop + 1
@@ -81,7 +79,7 @@ class PretrainingTask(lightning.LightningModule):
     def training_step(self, batch: PretrainingBatch, _: int) -> Tensor | None:
         """Return the loss, or None for a batch that is passed over.
 
-        Raises TrainingError for a loss that is not finite or a spike, unless they are to be skipped.
+        Raises TrainingError for a loss that is not finite or a spike, unless such are skipped.
         """
         torch.manual_seed(_step_seed(self.settings.seed, self.global_rank, self.global_step))
         losses = self.losses(batch)
@@ -134,8 +132,9 @@ class PretrainingTask(lightning.LightningModule):
             temporary.write_text(text + "\n", encoding="utf-8")
         if not self.settings.guard.skip or self.trainer.world_size > 1:
             raise TrainingError(
-                f"loss {loss:g} at step {self.global_step}: the ids of the batch are in {path}; look "
-                "at them, lower the learning rate, or, in a single process, set guard.skip = true."
+                f"loss {loss:g} at step {self.global_step}: the ids of the batch are in {path}; "
+                "look at them, lower the learning rate, or, in a single process, set guard.skip = "
+                "true."
             )
         self.skipped += 1
 

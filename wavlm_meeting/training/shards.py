@@ -1,9 +1,9 @@
 """Speech on disk as shards, in the Lhotse Shar layout: written once, then read from end to end.
 
 A folder of shards holds `cuts.NNNNNN.jsonl.gz` and `recording.NNNNNN.tar` (FLAC, 16 kHz, mono), any
-further fields as `<field>.NNNNNN.tar`, and `index.jsonl` with a line for each finished shard. A shard
-is written under temporary names; its line in the index makes it part of the folder, so a killed run
-goes on after the last whole shard.
+further fields as `<field>.NNNNNN.tar`, and `index.jsonl` with a line for each finished shard. A
+shard is written under temporary names; its line in the index makes it part of the folder, so a
+killed run goes on after the last whole shard.
 """
 
 import json
@@ -86,8 +86,8 @@ def write_shards(
 ) -> list[Shard]:
     """Write cuts into shards at `target`, going on after those that are there.
 
-    The order of `sources` must be the same in every run. What cannot be read is skipped and listed in
-    the index. Returns the index. Raises AudioError if nothing at all could be read.
+    The order of `sources` must be the same in every run. What cannot be read is skipped and listed
+    in the index. Returns the index. Raises AudioError if nothing at all could be read.
     """
     target.mkdir(parents=True, exist_ok=True)
     index = read_index(target) if (target / INDEX).exists() else []
@@ -109,7 +109,9 @@ def read_index(folder: Path) -> list[Shard]:
     if not path.is_file():
         raise SettingsError(f"{folder}: no {INDEX}; make it with `wavlm-meeting manifest`.")
     rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
-    return [Shard(**row | {"skipped": tuple(Unreadable(*u) for u in row["skipped"])}) for row in rows]
+    return [
+        Shard(**row | {"skipped": tuple(Unreadable(*u) for u in row["skipped"])}) for row in rows
+    ]
 
 
 def read_shards(
@@ -123,10 +125,14 @@ def read_shards(
     whole = [shard.number for shard in read_index(folder) if shard.cuts]
     wanted = whole if numbers is None else list(numbers)
     names = {"cuts": CUTS, "recording": AUDIO} | {field: f"{field}.%06d.tar" for field in fields}
-    paths = {field: [folder / (name % number) for number in wanted] for field, name in names.items()}
+    paths = {
+        field: [folder / (name % number) for number in wanted] for field, name in names.items()
+    }
     missing = [path.name for own in paths.values() for path in own if not path.is_file()]
     if missing:
-        raise SettingsError(f"{folder}: {missing[0]} is missing; run the stage that writes it again.")
+        raise SettingsError(
+            f"{folder}: {missing[0]} is missing; run the stage that writes it again."
+        )
     return CutSet.from_shar(fields={field: list(map(str, own)) for field, own in paths.items()})
 
 
@@ -134,13 +140,12 @@ def write_field(
     folder: Path, field: str, number: int, values: Iterable[tuple[str, NDArray[Any]]]
 ) -> None:
     """Write one array for each cut of shard `number`, in the shard's order, as a further field."""
-    with atomic_write(folder / (f"{field}.%06d.tar" % number)) as temporary:
-        # The writer counts items into shards; one shard of any size is what is wanted here.
-        with ArrayTarWriter(str(temporary), shard_size=None) as writer:
-            for cut_id, value in values:
-                shape = list(value.shape)
-                manifest = Array("shar", "", "", shape)
-                writer.write(cut_id, value, manifest)
+    with (
+        atomic_write(folder / f"{field}.{number:06d}.tar") as temporary,
+        ArrayTarWriter(str(temporary), shard_size=None) as writer,
+    ):
+        for cut_id, value in values:
+            writer.write(cut_id, value, Array("shar", "", "", list(value.shape)))
 
 
 def _write_shard(

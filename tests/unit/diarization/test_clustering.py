@@ -129,7 +129,5 @@ def test_evidence_keeps_near_voices_apart_but_not_one_voice() -> None:
         assert found.max() + 1 == expected
         if expected == 2:
             assert same_partition(found, truth)
-        limited = cluster(
-            *parts, threshold=0.6, evident=2, evident_threshold=0.25, max_speakers=1
-        )
+        limited = cluster(*parts, threshold=0.6, evident=2, evident_threshold=0.25, max_speakers=1)
         assert limited.max() == 0

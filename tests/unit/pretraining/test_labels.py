@@ -84,7 +84,7 @@ def test_every_frame_is_sampled_as_often() -> None:
 
 
 def test_speech_gets_labels_that_say_something(shared_dir: Path, tmp_path: Path) -> None:
-    """On real speech MFCC labels are all in use, come back from disk, and tell silence from voice."""
+    """On real speech MFCC labels are all in use, come back from disk, and tell loud from quiet."""
     pytest.importorskip("torchaudio", reason="MFCC need the extra 'train'")
     from wavlm_meeting.pretraining.mfcc import mfcc_features
 
@@ -110,7 +110,7 @@ def test_speech_gets_labels_that_say_something(shared_dir: Path, tmp_path: Path)
 
 
 def test_quality_is_as_defined() -> None:
-    """Against scikit-learn's mutual information and written-out purities; perfect labels score 1."""
+    """Against scikit-learn's mutual information and written-out purities; perfect labels are 1."""
     rng = np.random.default_rng(0)
     units = rng.integers(0, 6, 5000)
     labels = np.where(rng.random(5000) < 0.6, units * 2 + rng.integers(0, 2, 5000), 3)

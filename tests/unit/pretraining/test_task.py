@@ -4,12 +4,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-
+import lightning
 import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset
-
-lightning = pytest.importorskip("lightning", reason="training needs the extra 'train'")
 
 from wavlm_meeting.config import parse_settings
 from wavlm_meeting.errors import TrainingError
@@ -144,6 +142,8 @@ def test_hubert_is_two_settings_away(tmp_path: Path) -> None:
     values = SETTINGS.model_dump() | {"mixing": {"probability": 0.0}}
     values["encoder"] |= {"position_bias": "none"}
     task = PretrainingTask(parse_settings(values, PretrainingSettings, "here"), (2,), tmp_path)
-    assert not [name for name, _ in task.named_parameters() if "bias_table" in name or "gate" in name]
+    assert not [
+        name for name, _ in task.named_parameters() if "bias_table" in name or "gate" in name
+    ]
     batch = next(iter(Tones()))
     assert task.losses(batch).total.isfinite()

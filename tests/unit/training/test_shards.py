@@ -57,7 +57,7 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
 
 
 def test_broken_files_are_listed_not_fatal(tmp_path: Path) -> None:
-    """A text, an empty file and a cut header stand in the index with a reason; the rest is there."""
+    """A text, an empty file and a cut header are in the index with a reason; the rest is there."""
     paths = tones(tmp_path / "in", [2.0, 2.0])
     broken = {
         "text.wav": b"not audio",
@@ -79,7 +79,7 @@ def test_broken_files_are_listed_not_fatal(tmp_path: Path) -> None:
 
 
 def test_a_stopped_run_goes_on(tmp_path: Path) -> None:
-    """Stopped within the second shard: the first is kept, and the end is that of an unbroken run."""
+    """Stopped in the second shard: the first is kept, and the end is that of an unbroken run."""
     paths = tones(tmp_path / "in", [1.0 + 0.1 * n for n in range(7)])
 
     def stopping() -> object:
