@@ -6,7 +6,7 @@ B batch, N samples, T frames, K noises.
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import lightning
 import numpy as np
@@ -20,6 +20,7 @@ from wavlm_meeting.pretraining.masking import draw_masks
 from wavlm_meeting.pretraining.mixing import draw_mixing, mix
 from wavlm_meeting.pretraining.objective import Losses, MaskedPrediction
 from wavlm_meeting.pretraining.settings import PretrainingSettings
+from wavlm_meeting.wavlm.encoder import EncoderLayer
 from wavlm_meeting.wavlm.model import WavLM
 
 RUNNING = 0.98
@@ -52,6 +53,8 @@ class PretrainingTask(lightning.LightningModule):
     seed, the process and the step's number: a run that goes on from a checkpoint does what it would
     have done. `report` is the folder for the ids of a broken batch.
     """
+
+    running_loss: Tensor
 
     def __init__(
         self, settings: PretrainingSettings, classes: Sequence[int], report: Path = Path()
@@ -87,7 +90,8 @@ class PretrainingTask(lightning.LightningModule):
         self.log("gate", self._mean_gate_scale())
         self.log("seconds", batch.lengths.sum() / 16_000)
         if self._is_broken(losses.total.detach()):
-            return self._pass_over(batch, float(losses.total))
+            self._pass_over(batch, float(losses.total))
+            return None
         return losses.total
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -142,8 +146,9 @@ class PretrainingTask(lightning.LightningModule):
         """Return the mean of the learned scales of the position bias's gate; 0 without a gate."""
         if self.settings.encoder.position_bias != "gated":
             return 0.0
-        scales = [layer.attention.gate_scale for layer in self.model.encoder.layers]
-        return float(torch.stack(scales).detach().mean())
+        layers = [cast("EncoderLayer", layer) for layer in self.model.encoder.layers]
+        scales = torch.stack([layer.attention.gate_scale for layer in layers])
+        return float(scales.detach().mean())
 
 
 def _generator(device: torch.device) -> torch.Generator:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from lhotse import CutSet, MonoCut, Recording
 from lhotse.array import Array
@@ -41,7 +41,8 @@ class Unreadable(NamedTuple):
     reason: str
 
 
-Source = Cut | Unreadable
+Source: TypeAlias = "Cut | Unreadable"
+"""A piece of audio to write, or one that is known not to be readable."""
 
 
 @dataclass(frozen=True)
