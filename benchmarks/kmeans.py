@@ -4,8 +4,8 @@
 
 SPEECH is a folder of recordings; their MFCC with derivatives (39 numbers) are clustered, and
 repeated with noise of a tenth of their spread where there are too few. Both sides get the settings
-that HuBERT's labels were made with: mini-batches of 10,000, at most 100 passes, 20 starts, 100 steps
-of patience.
+that HuBERT's labels were made with: mini-batches of 10,000, 100 passes at most, 20 starts, 100
+steps of patience.
 """
 
 import argparse
