@@ -36,13 +36,14 @@ def main(
     """Run the stages; each one that is done is left as it is."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     chosen = read_toml(settings, TinySettings)
+    folder = work / settings.stem  # each round's checkpoints and losses
     for stage in stages.split(","):
         if stage == "prepare":
             prepare(corpus, work)
         elif stage == "train":
-            train(work, chosen, start)
+            train(work, folder, chosen, start)
         elif stage == "export":
-            export(corpus, work, chosen, target)
+            export(corpus, work, folder, chosen, target)
         elif stage == BASELINE:
             baseline(corpus, work, chosen)
         else:

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +40,33 @@ def simulated(work: Path, split: str, settings: EvaluationSettings) -> list[Reco
 
 
 def solos(work: Path, split: str, settings: EvaluationSettings) -> list[Recording]:
-    """Return simulated recordings of one speaker each."""
-    alone = {"speakers": (1,), "conversations": settings.solos, "length_s": settings.solo_s}
-    return simulated(work, split, settings.model_copy(update={**alone, "overlap": (0.0, 1.0)}))
+    """Return simulated recordings of one speaker each, every one cut from a single utterance.
+
+    Utterances of one speaker can be weeks and microphones apart, which no recording is.
+    """
+    collection = load_collection(work, split)
+    longest = {
+        name: [max(said, key=lambda utterance: collection.lengths[utterance.index])]
+        for name, said in collection.voices.items()
+    }
+    alone = {"speakers": (1,), "conversations": settings.solos, "length_s": settings.short_s}
+    drawn = settings.model_copy(update={**alone, "overlap": (0.0, 1.0)})
+    collection = replace(collection, voices=longest)
+    return [Recording(*item) for item in rendered(collection, draw_set(collection, drawn))]
+
+
+def calls(work: Path, split: str, settings: EvaluationSettings) -> list[Recording]:
+    """Return short simulated conversations whose speakers share place and channel."""
+    channel = {"one_channel": 1.0, "telephone": 0.3}
+    short = {
+        "speakers": (2, 3),
+        "conversations": settings.calls,
+        "length_s": settings.short_s,
+        "overlap": (0.0, 0.3),
+        "one_source": 0.8,
+        "conversation": settings.conversation.model_copy(update=channel),
+    }
+    return simulated(work, split, settings.model_copy(update=short))
 
 
 def meetings(corpus: Path, splits: Sequence[str] = ("train", "dev", "test")) -> list[Recording]:

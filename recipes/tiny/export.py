@@ -14,6 +14,7 @@ from wavlm_meeting.diarization.pipeline import DiarizationPipeline, Heard
 from wavlm_meeting.diarization.settings import DiarizationSettings
 from wavlm_meeting.recipes.tiny.evaluate import (
     Recording,
+    calls,
     equal_error_rate,
     meetings,
     score,
@@ -22,6 +23,7 @@ from wavlm_meeting.recipes.tiny.evaluate import (
 )
 from wavlm_meeting.recipes.tiny.settings import TinySettings
 from wavlm_meeting.recipes.tiny.train import build_task
+from wavlm_meeting.training.trainer import last_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -31,19 +33,23 @@ GRID: tuple[dict[str, tuple[float, ...]], ...] = (
         "least_s": (0.5, 1.0, 1.25, 1.5, 2.0),
     },
     {"least_speaker_s": (0.0, 2.0, 5.0, 8.0)},
-    {"evident_s": (0.6, 0.8, 1.0, 1.5), "evident_share": (0.05, 0.1, 0.2, 0.3, 1.0)},
-    {"evident_threshold": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)},
+    {
+        "evident_s": (0.8, 1.0),
+        "evident_share": (0.05, 0.1, 0.2, 0.3, 1.0),
+        "evident_threshold": (0.1, 0.2, 0.3, 0.4, 0.5),
+    },
     {"onset": (0.3, 0.4, 0.5, 0.6, 0.7)},
     {"gap_s": (0.0, 0.2, 0.4, 0.6)},
 )
-"""What is tried on dev: all combinations within a group, one group after the other."""
+"""What is tried on dev: all combinations within a group, one group after the other; of equal ones
+the first is taken."""
 
 TRIALS = ("trials_dev", "trials_test", "trials_test_hard", "trials_dev_cv", "trials_test_cv")
 
 
-def export(corpus: Path, work: Path, settings: TinySettings, target: Path) -> Card:
-    """Choose on dev, report on dev and test, and write the bundle to `target`."""
-    pipeline = trained_pipeline(work, settings)
+def export(corpus: Path, work: Path, folder: Path, settings: TinySettings, target: Path) -> Card:
+    """Choose on dev, report on dev and test, and write what `folder` holds to `target`."""
+    pipeline = trained_pipeline(folder, settings)
     pipeline.settings = choose(pipeline, corpus, work, settings)
     card = Card(
         name=settings.card.name,
@@ -59,9 +65,9 @@ def export(corpus: Path, work: Path, settings: TinySettings, target: Path) -> Ca
     return write_bundle(target, state, card, storage="float16")
 
 
-def trained_pipeline(work: Path, settings: TinySettings) -> DiarizationPipeline:
+def trained_pipeline(folder: Path, settings: TinySettings) -> DiarizationPipeline:
     """Return the last checkpoint, as float16 storage will round it, ready to run."""
-    checkpoint = torch.load(work / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    checkpoint = torch.load(last_checkpoint(folder), weights_only=True)["state_dict"]
     task = build_task(settings, len(checkpoint["voices"]))
     task.load_state_dict(checkpoint)
     for parameter in task.parameters():
@@ -75,13 +81,15 @@ def choose(
     """Return the clustering settings with the lowest DER on what is not reported as test.
 
     That is the mean over the dev conversations, recordings of one dev speaker each, which must not
-    fall apart, and the real meetings of train and dev, which are heard through one microphone.
+    fall apart, and, as heard through one microphone, calls of dev speakers and the real meetings of
+    train and dev.
     One group of settings after the other is chosen, twice round.
     """
     sets: list[tuple[list[Recording], list[Heard], Path | None]] = []
     for recordings, uems in (
         (simulated(work, "dev", settings.evaluation), None),
         (solos(work, "dev", settings.evaluation), None),
+        (calls(work, "dev", settings.evaluation), None),
         (meetings(corpus, ("train", "dev")), corpus),
     ):
         if recordings:
@@ -117,10 +125,12 @@ def report(
             f"{_percent(part / found.total.total_s):.2f}"
             for part in (found.total.missed_s, found.total.false_alarm_s, found.total.confusion_s)
         )
-    alone = solos(work, "test", settings.evaluation)
-    if alone:
-        found = score(pipeline, alone, [pipeline.listen(item.waveform) for item in alone])
-        figures["DER %, one test speaker alone, no collar"] = _percent(found.total.der)
+    for name, short in (
+        ("one test speaker alone", solos(work, "test", settings.evaluation)),
+        ("test calls through one channel", calls(work, "test", settings.evaluation)),
+    ):
+        found = score(pipeline, short, [pipeline.listen(item.waveform) for item in short])
+        figures[f"DER %, {name}, no collar"] = _percent(found.total.der)
     for name, splits in (
         ("", ("train", "dev", "test")),
         (", not trained on", ("dev", "test")),

@@ -51,8 +51,10 @@ class EvaluationSettings(Settings):
     """Length of a conversation."""
     solos: int = Field(20, ge=0)
     """Recordings of one speaker alone, which thresholds are chosen on too."""
-    solo_s: float = Field(30.0, gt=0)
-    """Length of such a recording."""
+    calls: int = Field(12, ge=0)
+    """Calls of two and of three speakers, all through one channel, as many of each; the same."""
+    short_s: float = Field(30.0, gt=0)
+    """Length of these."""
     overlap: tuple[float, float] = (0.1, 0.2)
     """Bounds of the share of overlapped speech; conversations outside are drawn again."""
     one_source: float = Field(0.5, ge=0, le=1)

@@ -45,8 +45,10 @@ def begin_with(task: DiarizationTask, start: Path) -> None:
         task.load_state_dict(torch.load(start, weights_only=True)["state_dict"])
 
 
-def train(work: Path, settings: TinySettings, start: Path | None = None, workers: int = 1) -> Path:
-    """Train, or go on from the last checkpoint; return the path of the final one.
+def train(
+    work: Path, folder: Path, settings: TinySettings, start: Path | None = None, workers: int = 1
+) -> Path:
+    """Train in `folder`, or go on from its last checkpoint; return the path of the final one.
 
     `start` is a checkpoint of an earlier round whose weights this one begins with, or a bundle,
     which holds encoder and heads alone. Raises CheckpointError if it cannot be loaded.
@@ -55,7 +57,7 @@ def train(work: Path, settings: TinySettings, start: Path | None = None, workers
     task = build_task(settings, len(collection.labelled))
     if start is not None:
         begin_with(task, start)
-    done = steps_done(work)
+    done = steps_done(folder)
     batches = WindowBatches(
         collection,
         settings.data,
@@ -68,7 +70,7 @@ def train(work: Path, settings: TinySettings, start: Path | None = None, workers
     return fit(
         task,
         batches,
-        work,
+        folder,
         steps=settings.task.steps,
         gradient_clip=settings.task.gradient_clip,
         workers=workers,

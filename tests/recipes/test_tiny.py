@@ -50,6 +50,8 @@ steps = 3
 speakers = [2]
 conversations = 1
 solos = 1
+calls = 1
+short_s = 10.0
 length_s = 12.0
 overlap = [0.0, 1.0]
 [diarization]
