@@ -59,7 +59,8 @@ def test_a_result_is_consistent(pipeline: DiarizationPipeline, conversation: Pat
     assert all(0 <= t.start < t.end <= found.duration_s for t in found.turns)
     assert all(0 < t.confidence <= 1 for t in found.turns)
     both = found.to_annotation().get_overlap()
-    assert [(s.start, s.end) for s in both] == pytest.approx(list(found.overlaps), abs=0.002)
+    assert len(both) > 0
+    assert np.allclose([(s.start, s.end) for s in both], found.overlaps, atol=0.002)
 
 
 def test_the_rttm_holds_the_turns(
@@ -95,10 +96,10 @@ def test_bounds_hold(pipeline: DiarizationPipeline, samples: np.ndarray) -> None
 def test_too_many_speakers_are_warned_about(
     pipeline: DiarizationPipeline, samples: np.ndarray
 ) -> None:
-    """Half a minute does not carry fifty people: the warning says how many it does."""
-    with pytest.warns(SpeakerCountWarning, match="50 speakers were asked for"):
-        found = pipeline(samples, num_speakers=50)
-    assert 1 <= len(found.speakers) < 50
+    """Half a minute does not carry 500 people: the warning says how many it does."""
+    with pytest.warns(SpeakerCountWarning, match="500 speakers were asked for"):
+        found = pipeline(samples, num_speakers=500)
+    assert 1 <= len(found.speakers) < 500
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.5, 3.0, 10.0, 10.02, 15.0])
