@@ -7,7 +7,6 @@ import typer
 
 from wavlm_meeting.cli.options import AsJson, make_folder
 from wavlm_meeting.cli.output import show_json, show_line, show_note
-from wavlm_meeting.cli.recordings import recordings_below
 from wavlm_meeting.errors import SettingsError
 
 SHOWN = 10
@@ -25,6 +24,8 @@ def manifest(
 
     What cannot be read is skipped, counted and listed in index.jsonl.
     """
+    from wavlm_meeting.audio.folders import recordings_below
+
     try:
         from wavlm_meeting.training.shards import folder_cuts, write_shards
     except ModuleNotFoundError as error:

@@ -5,16 +5,6 @@ from pathlib import Path
 
 from wavlm_meeting.errors import AudioError, SettingsError
 
-SUFFIXES = frozenset(
-    {
-        *(".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a"),
-        *(".mka", ".mp2", ".mp3", ".oga", ".ogg", ".opus", ".sph", ".w64", ".wav", ".weba"),
-        *(".wma", ".wv"),
-        *(".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv"),
-    }
-)
-"""Names by which a folder's recordings are found; a file that is named itself may have any."""
-
 
 def expand(argument: str) -> list[str]:
     """Return the recordings that one argument stands for: itself, or those in a folder.
@@ -22,33 +12,14 @@ def expand(argument: str) -> list[str]:
     Folders are not searched below their first level, and hidden files are left alone. Raises
     AudioError for a folder without recordings.
     """
+    from wavlm_meeting.audio.folders import is_recording
+
     folder = Path(argument)
     if not folder.is_dir():
         return [argument]
-    found = sorted(
-        str(path)
-        for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
-    )
+    found = sorted(str(path) for path in folder.iterdir() if is_recording(path))
     if not found:
         raise AudioError(f"{argument}: no audio or video in this folder; name the files instead.")
-    return found
-
-
-def recordings_below(folder: Path) -> list[Path]:
-    """Return all recordings in a folder and the folders in it, in the order of their names.
-
-    Raises AudioError if there is none, or no such folder.
-    """
-    if not folder.is_dir():
-        raise AudioError(f"{folder}: no such folder; check the path.")
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
-    )
-    if not found:
-        raise AudioError(f"{folder}: no audio or video in this folder or below it.")
     return found
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from wavlm_meeting.audio.folders import recordings_below
 from wavlm_meeting.checkpoints.bundle import ENCODER, write_bundle
 from wavlm_meeting.checkpoints.card import Card
-from wavlm_meeting.errors import AudioError
+from wavlm_meeting.checkpoints.microsoft import PRETRAINING
 from wavlm_meeting.pretraining.kmeans import fit_kmeans
 from wavlm_meeting.pretraining.labels import (
     FrameFeatures,
@@ -35,10 +36,8 @@ from wavlm_meeting.training.shards import (
 )
 from wavlm_meeting.training.trainer import fit, last_checkpoint, steps_done
 
-SUFFIXES = {".flac", ".opus", ".wav", ".ogg", ".mp3", ".m4a"}
 SHARD_CUTS = 500
 MFCC, UNITS = "mfcc", "units"
-PRETRAINING = "pretraining"
 
 log = logging.getLogger(__name__)
 
@@ -96,20 +95,16 @@ def run_chain(data: Path, out: Path, settings: TinyPretrainSettings, stages: str
 def speech_files(data: Path) -> list[Path]:
     """Return the files to pretrain on: the train split of a `manifest.csv`, or all in the folder.
 
-    Raises AudioError if there are none.
+    Raises AudioError if there is no recording in the folder.
     """
-    if (data / "manifest.csv").is_file():
-        with (data / "manifest.csv").open(encoding="utf-8", newline="") as file:
-            found = [
-                data / row["path"]
-                for row in csv.DictReader(file)
-                if row["split"] == "train" and row["path"].startswith("speech/")
-            ]
-    else:
-        found = [path for path in data.rglob("*") if path.suffix.lower() in SUFFIXES]
-    if not found:
-        raise AudioError(f"{data}: no speech there; name a folder with recordings.")
-    return sorted(found)
+    if not (data / "manifest.csv").is_file():
+        return recordings_below(data)
+    with (data / "manifest.csv").open(encoding="utf-8", newline="") as file:
+        return sorted(
+            data / row["path"]
+            for row in csv.DictReader(file)
+            if row["split"] == "train" and row["path"].startswith("speech/")
+        )
 
 
 def _shards(data: Path, shards: Path) -> None:

@@ -129,5 +129,5 @@ def test_wrong_names_are_one_line(command: Command) -> None:
     (command.folder / "empty").mkdir()
     answer = command(*words, "empty")
     assert answer.returncode == 2
-    assert "no speech there" in answer.stderr
+    assert "no audio or video" in answer.stderr
     assert command("recipe", "list").stdout.startswith("tiny-pretrain: ")

@@ -20,6 +20,7 @@ from wavlm_meeting.pretraining.masking import draw_masks
 from wavlm_meeting.pretraining.mixing import draw_mixing, mix
 from wavlm_meeting.pretraining.objective import Losses, MaskedPrediction
 from wavlm_meeting.pretraining.settings import PretrainingSettings
+from wavlm_meeting.units import SAMPLE_RATE
 from wavlm_meeting.wavlm.encoder import EncoderLayer
 from wavlm_meeting.wavlm.model import WavLM
 
@@ -88,7 +89,7 @@ class PretrainingTask(lightning.LightningModule):
         losses = self.losses(batch)
         self.log_dict({name: value.detach() for name, value in losses._asdict().items()})
         self.log("gate", self._mean_gate_scale())
-        self.log("seconds", batch.lengths.sum() / 16_000)
+        self.log("seconds", batch.lengths.sum() / SAMPLE_RATE)
         if self._is_broken(losses.total.detach()):
             self._pass_over(batch, float(losses.total))
             return None

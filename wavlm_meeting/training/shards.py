@@ -61,7 +61,7 @@ class Shard:
 
 
 def folder_cuts(paths: Iterable[Path], root: Path) -> Iterator[Source]:
-    """Give pieces of at most LONGEST_S of each recording.
+    """Give pieces of at most LONGEST_S of the first channel of each recording.
 
     Ids are the paths relative to `root`, and the number of the piece.
     """
