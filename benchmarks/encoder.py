@@ -24,7 +24,8 @@ from pathlib import Path
 import torch
 
 from wavlm_meeting.units import SAMPLE_RATE
-from wavlm_meeting.wavlm.config import BASE, WavLMConfig
+from wavlm_meeting.wavlm.config import BASE
+from wavlm_meeting.wavlm.flops import encoder_flops
 from wavlm_meeting.wavlm.model import WavLM
 
 PEERS = ("ours", "transformers", "torchaudio")
@@ -33,20 +34,6 @@ PEER_LIMIT_S = 120.0
 would take tens of GB at 300 s."""
 BATCH_ON_GPU = (32, 15.0)
 MIN_RUNS, MAX_RUNS, TIME_BUDGET_S = 3, 15, 20.0
-
-
-def flops(config: WavLMConfig, samples: int) -> float:
-    """Count the operations of products and convolutions for one waveform."""
-    total, channels, frames = 0.0, 1, samples
-    for out_channels, kernel, stride in config.conv_layers:
-        frames = (frames - kernel) // stride + 1
-        total += 2.0 * frames * kernel * channels * out_channels
-        channels = out_channels
-    width = config.width
-    total += 2.0 * frames * width * channels
-    total += 2.0 * frames * width * (width // config.position_groups) * config.position_kernel
-    layer = 2.0 * frames * width * (4 * width + 2 * config.ffn) + 4.0 * frames**2 * width
-    return total + config.layers * layer
 
 
 def build(peer: str) -> Callable[[torch.Tensor], object]:
@@ -154,7 +141,8 @@ def rows(arguments: argparse.Namespace) -> list[dict[str, object]]:
         print(f"{dtype} on {device}: a product runs at {speed['flops_per_s'] / 1e9:.0f} GFLOP/s")
         print(f"{'input':>12} {'model':<13} {'median':>9} {'ours is':>8} {'peak':>8} {'floor':>6}")
         for batch, seconds in inputs:
-            least = batch * flops(BASE, int(seconds * SAMPLE_RATE)) / speed["flops_per_s"]
+            work = batch * encoder_flops(BASE, int(seconds * SAMPLE_RATE)).total
+            least = work / speed["flops_per_s"]
             ours = None
             for peer in PEERS:
                 label = f"{batch} x {seconds:g} s"

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from wavlm_meeting.cli import diarize, doctor, manifest, models, recipe, report, score
+from wavlm_meeting.cli import diarize, doctor, manifest, models, pretrain, recipe, report, score
 from wavlm_meeting.cli.errors import INTERRUPTED, Reporter
 from wavlm_meeting.cli.output import show_line, speak_plainly
 
@@ -24,6 +24,9 @@ app.add_typer(models.app, name="models")
 app.command(
     "manifest", short_help="Write speech into shards to pretrain on.", no_args_is_help=True
 )(manifest.manifest)
+app.command("pretrain", short_help="Plan a pretraining run.", no_args_is_help=True)(
+    pretrain.pretrain
+)
 app.add_typer(recipe.app, name="recipe")
 app.command("doctor", short_help="Tell what is broken here, and its cure.")(doctor.doctor)
 

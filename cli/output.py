@@ -17,6 +17,9 @@ from wavlm_meeting.errors import WavLMMeetingWarning
 Progress = Callable[[float, float | None], None]
 """Called with the seconds of audio done and, where it is known, those in all."""
 
+Status = Callable[[float, float, str], None]
+"""Called with the steps done, those in all, and what to say beside them."""
+
 _UNLIMITED = 10_000
 """Columns of an output that is no terminal: tables take what they need and break no line."""
 
@@ -87,6 +90,30 @@ def progress_bar(label: str, *, quiet: bool = False) -> Iterator[Progress]:
     with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done_s, total_s: bar.update(task, completed=done_s, total=total_s)
+
+
+@contextmanager
+def status_bar(label: str, *, quiet: bool = False) -> Iterator[Status]:
+    """Give a callback that moves a bar with a remark; as `progress_bar`, for a terminal only."""
+    console = _stderr()
+    if quiet or not console.is_terminal:
+        yield lambda _done, _total, _remark: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[remark]}", markup=False),
+    )
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(label, total=None, remark="")
+        yield lambda done, total, remark: bar.update(
+            task, completed=done, total=total, remark=remark
+        )
 
 
 def _show_warning(

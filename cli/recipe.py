@@ -1,6 +1,8 @@
-"""`wavlm-meeting recipe`: trainings from a folder of data to a finished model."""
+"""`wavlm-meeting recipe`: from a corpus to a model."""
 
 import logging
+import os
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -10,51 +12,69 @@ from wavlm_meeting.cli.options import make_folder
 from wavlm_meeting.cli.output import show_line, show_note
 from wavlm_meeting.errors import SettingsError
 
-RECIPES = {"tiny-pretrain": "a small WavLM from a folder of speech, pretrained from nothing"}
-"""What each recipe makes, by the name that it is run by."""
+app = typer.Typer(
+    help="Make models from corpora.", no_args_is_help=True, pretty_exceptions_enable=False
+)
 
-app = typer.Typer(help="Run trainings from data to model.", no_args_is_help=True)
+RECIPES = {
+    "tiny-pretrain": "a small WavLM from a folder of speech: MFCC labels, HuBERT, units, WavLM",
+    "mix94k": "WavLM Base, Base+ or Large from the corpora that they were published with",
+}
+"""Recipes that run by name, and what they make."""
 
 
-@app.command("list")
+@app.command("list", short_help="List the recipes.")
 def list_recipes() -> None:
-    """Show all recipes."""
-    for name, makes in RECIPES.items():
-        show_line(f"{name}: {makes}")
+    """List the recipes."""
+    for name, what in RECIPES.items():
+        show_line(f"{name}: {what}")
 
 
-@app.command(no_args_is_help=True)
+@app.command("run", short_help="Run a recipe, or some of its stages.", no_args_is_help=True)
 def run(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A recipe of `recipe list`.")],
-    data: Annotated[Path, typer.Option(metavar="DIR", help="Folder with the data.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where everything is written.")],
-    settings: Annotated[
-        Path | None, typer.Option(metavar="TOML", help="Settings; default: the recipe's own.")
-    ] = None,
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name, as `recipe list` has it.")],
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Folder with the corpus.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for all that is made.")],
     stages: Annotated[
-        str, typer.Option(metavar="A..B", help="Stages to run; default: all of them.")
+        str, typer.Option(metavar="A..B", help="From stage A to B, or one stage; default: all.")
     ] = "",
+    settings: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE", help="The recipe's settings of that name, or a TOML file."
+        ),
+    ] = None,
 ) -> None:
-    """Run a recipe; run again, it goes on where it was stopped and passes over what is done."""
-    if name not in RECIPES:
-        raise SettingsError(f"no recipe '{name}': there are {', '.join(RECIPES)}.")
+    """Run a recipe; stages whose inputs and settings have not changed are passed over.
+
+    Started by torchrun, its processes share the work.
+    """
+    if recipe not in RECIPES:
+        raise SettingsError(f"no recipe '{recipe}': there are {', '.join(RECIPES)}.")
+    module = f"wavlm_meeting.recipes.{recipe.replace('-', '_')}.recipe"
     try:
-        from wavlm_meeting.recipes import tiny_pretrain
-        from wavlm_meeting.recipes.tiny_pretrain.chain import run_chain
-        from wavlm_meeting.recipes.tiny_pretrain.settings import TinyPretrainSettings
+        runs = import_module(module).run
+        from wavlm_meeting.cli.training import training_bar
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"{error}: recipes need the extra 'train'; pip install 'wavlm-meeting[train]'."
         ) from None
-    from wavlm_meeting.config import read_toml
 
+    show_progress_of("wavlm_meeting.recipes")
+    leads = os.environ.get("RANK", "0") == "0"
+    with training_bar(quiet=not leads) as bar:
+        runs(data, make_folder(out), settings, stages, [bar])
+    if leads:
+        show_line(f"{out}: done.")
+
+
+def show_progress_of(logger: str) -> None:
+    """Show what is logged below `logger` as notes, and quieten Lightning."""
     handler = logging.Handler()
     handler.emit = lambda record: show_note(record.getMessage())  # type: ignore[method-assign]
-    log = logging.getLogger("wavlm_meeting.recipes")
+    log = logging.getLogger(logger)
     log.setLevel(logging.INFO)
     log.addHandler(handler)
     log.propagate = False
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    own = Path(tiny_pretrain.__path__[0]) / "tiny_pretrain.toml"
-    run_chain(data, make_folder(out), read_toml(settings or own, TinyPretrainSettings), stages)
-    show_line(f"{out / 'bundle'}: done.")
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -11,6 +11,7 @@ from typing import Any
 
 from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.files import atomic_write
+from wavlm_meeting.training.processes import join_processes, processes, wait_for_all
 
 DONE = "stages"
 """Folder in the output with a note for each finished stage."""
@@ -28,33 +29,44 @@ class Stage:
     settings: Mapping[str, Any]
     """What the result depends on beside the stages before it, as plain values."""
     outputs: tuple[Path, ...] = ()
-    """What it goes on with after a stop; removed if it was begun with other settings."""
+    """What it goes on with after a stop; removed if it was begun with other settings. The last part
+    of a path may be a pattern, as in `labels.*`."""
+    everywhere: bool = False
+    """Whether all processes of torchrun run it, each its part; else the first one alone."""
 
 
 def run_stages(stages: Sequence[Stage], out: Path, wanted: str = "") -> None:
     """Run the stages in order, all of them or those from a to b of `wanted` = "a..b".
 
     A stage whose settings, and those of all stages before it, are what they were when it finished
-    is passed over. Raises SettingsError for a name that is none, or if a stage before the first
-    wanted one has not finished.
+    is passed over. In the processes of torchrun all of them go through the stages together; they
+    must see the same `out`. Raises SettingsError for a name that is none, or if a stage before the
+    first wanted one has not finished.
     """
     first, last = _range([stage.name for stage in stages], wanted)
+    leads = processes()[0] == 0
+    join_processes()
     chain = ""
     for number, stage in enumerate(stages[: last + 1]):
         chain = _fingerprint(chain, stage)
         note = out / DONE / f"{stage.name}.json"
+        wait_for_all()
         if _finished(note, chain):
-            log.info("%s: unchanged, passed over", stage.name)
+            _say(leads, f"{stage.name}: unchanged, passed over")
             continue
         if number < first:
             raise SettingsError(f"{stage.name} has not run with these settings; begin with it.")
-        log.info("%s: running", stage.name)
+        _say(leads, f"{stage.name}: running")
         begun = note.with_suffix(".begun")
-        if not _finished(begun, chain):
+        if leads and not _finished(begun, chain):
             _remove(stage.outputs)
             _note(begun, chain)
-        stage.run()
-        _note(note, chain)
+        wait_for_all()
+        if leads or stage.everywhere:
+            stage.run()
+        wait_for_all()
+        if leads:
+            _note(note, chain)
 
 
 def _range(names: Sequence[str], wanted: str) -> tuple[int, int]:
@@ -83,8 +95,13 @@ def _note(path: Path, fingerprint: str) -> None:
         temporary.write_text(json.dumps({"fingerprint": fingerprint}) + "\n", encoding="utf-8")
 
 
+def _say(leads: bool, line: str) -> None:
+    if leads:
+        log.info(line)
+
+
 def _remove(outputs: Sequence[Path]) -> None:
-    for path in outputs:
+    for path in [found for output in outputs for found in output.parent.glob(output.name)]:
         if path.is_dir():
             shutil.rmtree(path)
         else:

@@ -5,10 +5,10 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from wavlm_meeting.checkpoints.bundle import ENCODER, write_bundle
 from wavlm_meeting.checkpoints.card import Card
+from wavlm_meeting.checkpoints.trainings import read_weights
 from wavlm_meeting.diarization.load import PART
 from wavlm_meeting.diarization.pipeline import DiarizationPipeline, Heard
 from wavlm_meeting.diarization.settings import DiarizationSettings
@@ -23,7 +23,6 @@ from wavlm_meeting.recipes.tiny.evaluate import (
 )
 from wavlm_meeting.recipes.tiny.settings import TinySettings
 from wavlm_meeting.recipes.tiny.train import build_task
-from wavlm_meeting.training.trainer import last_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +66,7 @@ def export(corpus: Path, work: Path, folder: Path, settings: TinySettings, targe
 
 def trained_pipeline(folder: Path, settings: TinySettings) -> DiarizationPipeline:
     """Return the last checkpoint, as float16 storage will round it, ready to run."""
-    checkpoint = torch.load(last_checkpoint(folder), weights_only=True)["state_dict"]
+    checkpoint = read_weights(folder)
     task = build_task(settings, len(checkpoint["voices"]))
     task.load_state_dict(checkpoint)
     for parameter in task.parameters():

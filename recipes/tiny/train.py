@@ -5,15 +5,16 @@ from pathlib import Path
 
 import torch
 
+from wavlm_meeting.checkpoints.folders import CARD
+from wavlm_meeting.checkpoints.trainings import read_weights, steps_done
 from wavlm_meeting.diarization.load import load_pipeline
 from wavlm_meeting.diarization.model import DiarizationHeads
 from wavlm_meeting.diarization.task import DiarizationTask
-from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.recipes.tiny.collection import load_collection
 from wavlm_meeting.recipes.tiny.data import WindowBatches
-from wavlm_meeting.recipes.tiny.filterbank import start_as_filterbank
 from wavlm_meeting.recipes.tiny.settings import TinySettings
-from wavlm_meeting.training.trainer import fit, steps_done
+from wavlm_meeting.training.trainer import fit
+from wavlm_meeting.wavlm.filterbank import start_as_filterbank
 from wavlm_meeting.wavlm.model import WavLM
 
 log = logging.getLogger(__name__)
@@ -22,10 +23,8 @@ log = logging.getLogger(__name__)
 def build_task(settings: TinySettings, classes: int) -> DiarizationTask:
     """Return encoder and heads at their start, seeded.
 
-    Raises SettingsError for a frontend without LayerNorm, which cannot start as a filterbank.
+    Raises SettingsError for a frontend that cannot start as a filterbank.
     """
-    if settings.encoder.frontend_norm != "layer":
-        raise SettingsError('the recipe needs frontend_norm = "layer" under [encoder].')
     torch.manual_seed(settings.seed)
     encoder = WavLM(settings.encoder, attention="dense")
     start_as_filterbank(encoder.frontend)
@@ -36,21 +35,21 @@ def build_task(settings: TinySettings, classes: int) -> DiarizationTask:
 
 
 def begin_with(task: DiarizationTask, start: Path) -> None:
-    """Load the weights of an earlier round: of a checkpoint, or of the folder of a bundle."""
-    if start.is_dir():
+    """Load the weights of an earlier round: of a training's folder, or of a bundle."""
+    if (start / CARD).is_file():
         pipeline = load_pipeline(str(start), "cpu")
         task.encoder.load_state_dict(pipeline.encoder.state_dict())
         task.heads.load_state_dict(pipeline.heads.state_dict())
     else:
-        task.load_state_dict(torch.load(start, weights_only=True)["state_dict"])
+        task.load_state_dict(read_weights(start))
 
 
 def train(
     work: Path, folder: Path, settings: TinySettings, start: Path | None = None, workers: int = 1
-) -> Path:
-    """Train in `folder`, or go on from its last checkpoint; return the path of the final one.
+) -> None:
+    """Train in `folder`, or go on from its last checkpoint.
 
-    `start` is a checkpoint of an earlier round whose weights this one begins with, or a bundle,
+    `start` is the folder of an earlier round whose weights this one begins with, or a bundle,
     which holds encoder and heads alone. Raises CheckpointError if it cannot be loaded.
     """
     collection = load_collection(work, "train")
@@ -67,7 +66,7 @@ def train(
         first=done,
     )
     log.info("train: %d classes, from step %d", len(collection.labelled), done)
-    return fit(
+    fit(
         task,
         batches,
         folder,

@@ -33,6 +33,37 @@ def test_a_folder_becomes_shards(command: Command) -> None:
     assert [before[path] for path in tars] == [after[path] for path in tars]
 
 
+def test_parts_make_one_folder(command: Command) -> None:
+    """Two processes write what one does; another number of parts is refused, and so is a change."""
+    folder = command.folder / "speech"
+    folder.mkdir()
+    for name in "abc":
+        samples = np.random.default_rng(ord(name)).normal(0, 0.1, 24_000)
+        soundfile.write(folder / f"{name}.wav", samples, 16_000)
+    first = command("manifest", "speech", "--out", "shards", "--part", "0/2")
+    assert first.stdout.startswith("shards: 2 cuts"), first.stderr
+    second = command("manifest", "speech", "--out", "shards", "--part", "1/2")
+    assert second.stdout.startswith("shards: 1 cuts"), second.stderr
+    names = {path.name for path in (command.folder / "shards").iterdir()}
+    assert names == {
+        "index.0-of-2.jsonl", "index.1-of-2.jsonl", "recording.000000.tar", "recording.000001.tar",
+        "cuts.000000.jsonl.gz", "cuts.000001.jsonl.gz",
+    }  # fmt: skip
+    other = command("manifest", "speech", "--out", "shards")
+    assert_refused(other, "shards: was begun in 2 parts; go on in 2 parts")
+    (folder / "a.wav").unlink()
+    changed = command("manifest", "speech", "--out", "shards", "--part", "0/2")
+    assert_refused(changed, "other files than are there now", "new folder")
+
+
+@pytest.mark.parametrize(("part", "says"), [("1", "as in 0/4"), ("2/2", "0 to N - 1")])
+def test_parts_that_are_none(command: Command, part: str, says: str) -> None:
+    """What is no part of a whole is one line."""
+    (command.folder / "speech").mkdir()
+    soundfile.write(command.folder / "speech" / "a.wav", np.zeros(24_000), 16_000)
+    assert_refused(command("manifest", "speech", "--out", "x", "--part", part), part, says)
+
+
 def test_folders_without_speech(command: Command) -> None:
     """An empty folder, one that is not there, and one with nothing readable are one line each."""
     (command.folder / "empty").mkdir()

@@ -148,6 +148,55 @@ def test_the_frontend_gets_a_tenth_of_the_gradient() -> None:
         assert torch.allclose(gradients[1][name], factor * whole, atol=1e-6), name
 
 
+def test_the_mean_over_processes_is_the_whole_batch() -> None:
+    """Utterances of different lengths on two processes: losses and gradients average to one's."""
+    network, data = model((7, 5), contrastive_weight=0.0), batch((7, 5))
+    whole = run(network, data)
+    whole.total.backward()
+    expected = {
+        name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None
+    }
+    counts: list[torch.Tensor] = []
+
+    def keep(own: torch.Tensor) -> torch.Tensor:
+        counts.append(own)
+        return own
+
+    parts = [[part[rows] for part in data] for rows in (slice(0, 1), slice(1, 3))]
+    for waveforms, lengths, masks, *labels in parts:
+        network(waveforms, lengths, masks, labels, share=keep)
+    mean = (counts[0] + counts[1]) / 2
+    network.zero_grad()
+    shares = [network(w, n, m, labels, share=lambda _: mean) for w, n, m, *labels in parts]
+    (sum(part.total for part in shares) / 2).backward()
+    for name in ("total", "prediction", "feature_penalty", "accuracy", "perplexity"):
+        found = sum(getattr(part, name).item() for part in shares) / 2
+        assert found == pytest.approx(getattr(whole, name).item(), rel=1e-5), name
+    for name, parameter in network.named_parameters():
+        assert torch.allclose(parameter.grad, expected[name], atol=1e-6), name
+
+
+def test_layers_that_are_left_out_are_not_run() -> None:
+    """`kept` leaves a layer out and nothing else; all layers computed again change nothing."""
+    network = model()
+    waveforms, lengths, masks, labels = batch()
+    network(waveforms, lengths, masks, [labels], kept=[True, False]).total.backward()
+    gradients = {name: p.grad for name, p in network.named_parameters()}
+    assert all(gradients[n] is None for n in gradients if n.startswith("encoder.layers.1"))
+    assert all(gradients[n] is not None for n in gradients if n.startswith("encoder.layers.0"))
+    network.zero_grad()
+    run(network, batch()).total.backward()
+    expected = {
+        name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None
+    }
+    network.zero_grad()
+    network.encoder.recompute = True
+    run(network, batch()).total.backward()
+    for name, parameter in network.named_parameters():
+        if name in expected:
+            assert torch.allclose(parameter.grad, expected[name], atol=1e-6), name
+
+
 def test_every_parameter_learns() -> None:
     """Nothing of encoder and head is left without a gradient, the contrast included if it is on."""
     network = model(contrastive_weight=0.5)
@@ -164,8 +213,8 @@ def test_contrast_is_low_where_frames_find_themselves() -> None:
     """Equal vectors find their own target; unrelated ones are at chance."""
     torch.manual_seed(0)
     targets = torch.randn(200, 64)
-    own = contrastive_loss(targets, targets, 50, 0.1)
-    chance = contrastive_loss(torch.randn(200, 64), targets, 50, 1e3)
+    own = contrastive_loss(targets, targets, 50, 0.1) / 200
+    chance = contrastive_loss(torch.randn(200, 64), targets, 50, 1e3) / 200
     assert own < 0.05
     assert chance.item() == pytest.approx(torch.tensor(51.0).log().item(), rel=1e-3)
     assert contrastive_loss(targets[:1], targets[:1], 50, 0.1) == 0

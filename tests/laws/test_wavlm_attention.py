@@ -118,6 +118,18 @@ def test_blockwise_dropout_is_the_same_in_both_passes() -> None:
     assert torch.autograd.gradcheck(dropped, inputs, fast_mode=True)
 
 
+def test_bfloat16_gradients_follow_the_formula() -> None:
+    """With products in halves all five gradients point where float64's do."""
+    inputs = draw_inputs()
+    halves = [tensor.detach().bfloat16().requires_grad_() for tensor in inputs]
+    direction = torch.randn(inputs[0].shape, dtype=torch.float64)
+    found = torch.autograd.grad(blockwise_attention(*halves), halves, direction.bfloat16())
+    slow = obvious_attention(*inputs, [FRAMES] * BATCH)
+    for mine, theirs in zip(found, torch.autograd.grad(slow, inputs, direction), strict=True):
+        cosine = torch.cosine_similarity(mine.double().flatten(), theirs.flatten(), dim=0)
+        assert cosine > 0.999
+
+
 def test_dropout_keeps_the_mean() -> None:
     """Averaged over many draws, attention with dropout is attention."""
     inputs = [tensor.detach() for tensor in draw_inputs()]

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wavlm_meeting.wavlm import tiling
+from wavlm_meeting.wavlm import convolution, moments, tiling
 from wavlm_meeting.wavlm.config import WavLMConfig
 from wavlm_meeting.wavlm.fastconv import fast_conv3, fast_taps
 from wavlm_meeting.wavlm.frontend import Frontend
@@ -39,7 +39,8 @@ def test_frontend_equals_float64_convolutions(
 ) -> None:
     """Whole or in tiles, and with a waveform whose mean hides its variance."""
     monkeypatch.setattr(tiling, "CPU_TILE", tile)
-    monkeypatch.setattr(tiling, "MOMENT_ROWS", 257)
+    monkeypatch.setattr(convolution, "ROWS", tile)
+    monkeypatch.setattr(moments, "MOMENT_ROWS", 257)
     torch.manual_seed(0)
     frontend = Frontend(WavLMConfig(conv_layers=CONV_LAYERS, frontend_norm=norm))
     waveforms = torch.randn(2, 9_000) * 0.05 + offset
@@ -50,6 +51,59 @@ def test_frontend_equals_float64_convolutions(
     tolerance = {"atol": 1e-4 if offset == 0 else 3e-3, "rtol": 1e-4}
     torch.testing.assert_close(whole.double(), reference, **tolerance)
     torch.testing.assert_close(tiled.double(), reference, **tolerance)
+
+
+OVERLAPS = (
+    CONV_LAYERS,
+    ((32, 10, 5), (24, 5, 2), (16, 3, 4), (8, 2, 2)),  # more than two pieces, and gaps
+    ((16, 400, 160), (8, 4, 4)),
+)
+"""Convolutions whose windows overlap, touch and leave gaps."""
+
+
+@pytest.mark.parametrize("rows", [3, 1000])
+@pytest.mark.parametrize("norm", ["group", "layer"])
+@pytest.mark.parametrize("layers", OVERLAPS, ids=range(len(OVERLAPS)))
+def test_frontend_gradients_are_those_of_float64_convolutions(
+    layers: tuple[tuple[int, int, int], ...],
+    norm: str,
+    rows: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of the waveform and every parameter, whatever the tiles and however windows overlap."""
+    monkeypatch.setattr(convolution, "ROWS", rows)
+    torch.manual_seed(0)
+    frontend = Frontend(WavLMConfig(conv_layers=layers, frontend_norm=norm))
+    for name, parameter in frontend.named_parameters():
+        if "norm" in name:
+            torch.nn.init.normal_(parameter, mean=0.5, std=0.3)
+    waveforms = (torch.randn(2, 4_001) * 0.5 + 0.1).requires_grad_()
+    inputs = [waveforms, *frontend.parameters()]
+    ours = frontend(waveforms, None)
+    reference = obvious_frontend(frontend, waveforms)
+    direction = torch.randn(ours.shape)
+    found = torch.autograd.grad(ours, inputs, direction)
+    expected = torch.autograd.grad(reference, inputs, direction.double())
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-3 * float(theirs.std()), rtol=1e-3)
+
+
+@pytest.mark.parametrize("norm", ["group", "layer"])
+def test_frontend_gradients_under_autocast(norm: str) -> None:
+    """In bfloat16 every gradient points where float32's does."""
+    torch.manual_seed(0)
+    frontend = Frontend(WavLMConfig(conv_layers=CONV_LAYERS, frontend_norm=norm))
+    waveforms = torch.randn(2, 9_000)
+    exact = frontend(waveforms, None)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = frontend(waveforms, None)
+    assert rough.dtype == torch.bfloat16
+    direction = torch.randn(exact.shape)
+    inputs = list(frontend.parameters())
+    found = torch.autograd.grad(rough, inputs, direction.bfloat16())
+    for mine, theirs in zip(found, torch.autograd.grad(exact, inputs, direction), strict=True):
+        assert mine.dtype == theirs.dtype
+        assert torch.cosine_similarity(mine.flatten(), theirs.flatten(), dim=0) > 0.99
 
 
 @pytest.mark.parametrize("frames", [3, 4, 5, 6, 7, 8, 9, 100])

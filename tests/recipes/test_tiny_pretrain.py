@@ -29,6 +29,14 @@ position_kernel = 16
 position_groups = 2
 """
 TRAINING = """
+[{model}.batches]
+seconds = 12.0
+longest_s = 4.0
+shortest_s = 1.0
+buckets = 2
+[{model}.trainer]
+workers = 1
+log_steps = 1
 [{model}.objective]
 size = 16
 [{model}.masks]
@@ -41,11 +49,6 @@ bfloat16 = false
 SETTINGS = f"""
 name = "small"
 licence = "CC0-1.0"
-[batches]
-seconds = 12.0
-longest_s = 4.0
-shortest_s = 1.0
-buckets = 2
 [mfcc]
 frames = 2000
 [mfcc.kmeans]

@@ -15,16 +15,20 @@ from wavlm_meeting.checkpoints.names import check_state
 from wavlm_meeting.checkpoints.pickles import is_pickle, read_pickle, state_of
 from wavlm_meeting.checkpoints.skeleton import module_shapes
 from wavlm_meeting.checkpoints.torchaudio import MARK, from_torchaudio
+from wavlm_meeting.checkpoints.trainings import is_training, last_checkpoint, read_training
 from wavlm_meeting.errors import CheckpointError, SettingsError
 from wavlm_meeting.wavlm.model import WavLM
 
 
 def read_model(path: Path) -> Bundle:
-    """Read a model from a bundle, a Hugging Face folder, Microsoft's or torchaudio's file.
+    """Read a model from a bundle, a Hugging Face folder, Microsoft's or torchaudio's file, or the
+    folder of a training.
 
     Raises:
         CheckpointError: It is none of them, damaged, or does not fit its own settings.
     """
+    if is_training(path):
+        return read_training(path)
     if not path.is_dir():
         return _read_file(path)
     if (path / CARD).is_file():
@@ -53,6 +57,8 @@ def write_model(path: Path, model: Bundle, layout: str) -> None:
 
 def weights_file(path: Path) -> Path:
     """Return the file that holds a model's parameters."""
+    if is_training(path):
+        return last_checkpoint(path) or path
     if not path.is_dir():
         return path
     return path / WEIGHTS if (path / CARD).is_file() else weights_path(path)

@@ -1,9 +1,11 @@
 """Pseudo-labels: features of frames -> clusters -> one label a frame, beside the shards.
 
-N samples, T frames, C channels, K clusters.
+N samples, T frames, C channels, K clusters, U units, L layers.
 """
 
 import json
+import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +19,13 @@ from torch import Tensor
 
 from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.files import atomic_write
-from wavlm_meeting.pretraining.kmeans import KMeans, assign
+from wavlm_meeting.pretraining.kmeans import KMeans, KMeansSettings, assign, fit_kmeans
 from wavlm_meeting.wavlm.model import WavLM
 
 FrameFeatures = Callable[[Tensor], Tensor]
 """From samples (N,) at 16 kHz to (T, C)."""
+LAYER_RESTARTS = 3
+"""Starts for each layer when layers are compared."""
 
 
 @dataclass(frozen=True)
@@ -108,21 +112,88 @@ def read_clusters(path: Path) -> tuple[KMeans, str]:
     return KMeans(centres, float(json.loads(notes["inertia"])), use), notes["source"]
 
 
-def label_quality(labels: NDArray[np.integer], units: NDArray[np.integer]) -> LabelQuality:
-    """Compare the labels of frames with the units (phones, words) that are heard in them.
+class UnitCounts:
+    """How often each label falls on each unit; counts of recordings and shards add up."""
 
-    Both are (T,) over a whole set, numbered from 0.
-    """
-    together = np.zeros((int(labels.max()) + 1, int(units.max()) + 1))
-    np.add.at(together, (labels, units), 1.0)
-    together /= together.sum()
+    def __init__(self, clusters: int) -> None:
+        self._by_unit: dict[int, NDArray[np.int64]] = defaultdict(
+            lambda: np.zeros(clusters, np.int64)
+        )
+
+    def add(self, labels: NDArray[np.integer], units: NDArray[np.integer]) -> None:
+        """Count labels (T,) and units (T,) of the same frames; units below 0 are unknown."""
+        for unit in np.unique(units[units >= 0]).tolist():
+            own = self._by_unit[unit]
+            own += np.bincount(labels[units == unit], minlength=len(own))
+
+    def matrix(self) -> NDArray[np.int64] | None:
+        """Return frames of each label and unit that was met (K, U); None if none was."""
+        return np.stack(list(self._by_unit.values()), axis=1) if self._by_unit else None
+
+
+def label_quality(counts: NDArray[np.int64]) -> LabelQuality:
+    """Say how well labels tell units from frames counted by label and unit, (K, U)."""
+    together = counts / counts.sum()
     by_label, by_unit = together.sum(axis=1), together.sum(axis=0)
     expected = by_label[:, None] * by_unit
     known = together > 0
     information = float((together[known] * np.log(together[known] / expected[known])).sum())
-    entropy = float(-(by_unit[by_unit > 0] * np.log(by_unit[by_unit > 0])).sum())
+    entropy = _entropy(by_unit)
     return LabelQuality(
         unit_purity=float(together.max(axis=1).sum()),
         label_purity=float(together.max(axis=0).sum()),
         information=information / entropy if entropy > 0 else 1.0,
     )
+
+
+def use_perplexity(use: NDArray[np.int64]) -> float:
+    """Return the number of clusters that, used evenly, are as hard to guess as these, (K,)."""
+    return math.exp(_entropy(use / use.sum()))
+
+
+def best_layer(
+    encoder: WavLM, speech: Iterable[tuple[Tensor, Tensor]], clusters: int, seed: int = 0
+) -> tuple[int, tuple[float, ...]]:
+    """Return the layer whose clusters know most about units, and the PNMI of layers 0 to L.
+
+    `speech` gives samples (N,) and the unit of each frame (T,), from 0, below 0 where none is
+    known. The hidden states of all frames with a unit are kept at once: give minutes, not hours.
+    Raises SettingsError if units do not match the frames, or fewer frames than clusters have one.
+    """
+    states: list[Tensor] = []
+    kept: list[Tensor] = []
+    for samples, units in speech:
+        every = _all_layers(encoder, samples)  # (L + 1, T, C)
+        if len(units) != every.shape[1]:
+            raise SettingsError(
+                f"{len(units)} units for {every.shape[1]} frames: give one for each frame."
+            )
+        states.append(every[:, units >= 0])
+        kept.append(units[units >= 0])
+    if not kept:
+        raise SettingsError("no speech with units to compare layers on.")
+    known = torch.cat(kept).numpy()
+    settings = KMeansSettings(clusters=clusters, restarts=LAYER_RESTARTS, seed=seed)
+    layers = torch.cat(states, dim=1)  # (L + 1, T, C)
+    shares = tuple(_information(frames, known, settings) for frames in layers)
+    return int(np.argmax(shares)), shares
+
+
+@torch.inference_mode()
+def _all_layers(encoder: WavLM, samples: Tensor) -> Tensor:
+    states = encoder(samples[None].to(encoder.mask_embedding.device)).hidden_states
+    return torch.cat(states).float().cpu()
+
+
+def _information(frames: Tensor, units: NDArray[np.integer], settings: KMeansSettings) -> float:
+    """Cluster frames (T, C) and return the PNMI of their labels with their units (T,)."""
+    labels = assign(frames, fit_kmeans(frames, settings).centres)[0].numpy()
+    counts = np.zeros((settings.clusters, int(units.max()) + 1), np.int64)
+    np.add.at(counts, (labels, units), 1)
+    return label_quality(counts).information
+
+
+def _entropy(shares: NDArray[np.float64]) -> float:
+    """Return the entropy of shares that sum to 1, in nats."""
+    some = shares[shares > 0]
+    return float(-(some * np.log(some)).sum())

@@ -7,7 +7,7 @@ B batch, N samples, T frames, C channels, D width, M masked frames of the batch,
 label set, E size of a label embedding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -37,8 +37,16 @@ class ObjectiveSettings(Settings):
     """Other masked frames of the batch that it is told from."""
 
 
+Share = Callable[[Tensor], Tensor]
+"""Averages a tensor over all processes; the identity in a single one."""
+
+
 class Losses(NamedTuple):
-    """The parts of the objective, each a mean, and what is worth watching."""
+    """The parts of the objective, each a mean, and what is worth watching.
+
+    In several processes each is a sum over the own frames by the mean of all processes' counts: the
+    mean over processes is what a single process finds for all their batches together.
+    """
 
     total: Tensor
     prediction: Tensor
@@ -88,45 +96,56 @@ class MaskedPrediction(nn.Module):
         )
 
     def forward(
-        self, waveforms: Tensor, lengths: Tensor, masks: Tensor, labels: Sequence[Tensor]
+        self,
+        waveforms: Tensor,
+        lengths: Tensor,
+        masks: Tensor,
+        labels: Sequence[Tensor],
+        share: Share | None = None,
+        kept: Sequence[bool] | None = None,
     ) -> Losses:
         """Return the losses of a batch.
 
         `waveforms` (B, N) are what is heard, mixtures included; `masks` (B, T) say which frames are
         hidden; each of `labels` (B, T) holds the labels of the clean primary, -1 where there is
-        none. Only masked frames with a label count.
+        none. Only masked frames with a label count. `share` averages counts over processes; `kept`
+        says of each layer whether it is run at all.
         """
         settings, encoder = self.settings, self.encoder
         features, frame_lengths = encoder.extract(waveforms, lengths)  # (B, T, C)
         if features.requires_grad and settings.frontend_gradient != 1:
             features.register_hook(lambda gradient: gradient * settings.frontend_gradient)
         valid = valid_mask(frame_lengths, features.shape[1])
-        penalty = features.float().square().mean(dim=-1)[valid].mean()
+        squares = features.float().square().mean(dim=-1)[valid].sum()
         states = encoder.contextualize(
-            encoder.projection(features), frame_lengths, padded=True, masked=masks
+            encoder.projection(features), frame_lengths, padded=True, masked=masks, kept=kept
         )[-1]
         hidden = masks & valid  # (B, T)
         logits = self.head(states[hidden], settings.temperature)
         targets = [own[hidden] for own in labels]  # (M,)
+        counted = _count(logits, targets, hidden.sum(), valid.sum(), share)
         prediction = torch.stack(
             [
-                F.cross_entropy(scores, target, ignore_index=-1)
-                for scores, target in zip(logits, targets, strict=True)
+                F.cross_entropy(scores, target, ignore_index=-1, reduction="sum") / known
+                for scores, target, known in zip(logits, targets, counted.known, strict=True)
             ]
         ).mean()
+        penalty = squares / counted.frames
         contrastive = prediction.new_zeros(())
         if self.contrast is not None:
             projected = self.contrast(states[hidden])
-            contrastive = contrastive_loss(
-                projected, features[hidden].detach(), settings.negatives, settings.temperature
+            contrastive = (
+                contrastive_loss(
+                    projected, features[hidden].detach(), settings.negatives, settings.temperature
+                )
+                / counted.hidden
             )
         total = (
             prediction
             + settings.feature_penalty * penalty
             + settings.contrastive_weight * contrastive
         )
-        accuracy, perplexity = _watched(logits, targets)
-        return Losses(total, prediction, penalty, contrastive, accuracy, perplexity)
+        return Losses(total, prediction, penalty, contrastive, counted.accuracy, counted.perplexity)
 
 
 def contrastive_loss(
@@ -135,7 +154,7 @@ def contrastive_loss(
     """Cross-entropy of finding each frame's own target among `negatives` other frames' targets.
 
     `projected` and `targets` are (M, C). Source: wav2vec 2.0 (arXiv 2006.11477, equation 3), with
-    targets that are not quantised. 0 if there is but one frame.
+    targets that are not quantised. A sum over frames; 0 if there is but one.
     """
     count = len(projected)
     if count < 2:
@@ -146,17 +165,52 @@ def contrastive_loss(
     own = F.normalize(projected.float(), dim=-1)
     candidates = F.normalize(targets.float(), dim=-1)[index]  # (M, 1 + negatives, C)
     logits = torch.einsum("mc,mnc->mn", own, candidates) / temperature
-    return F.cross_entropy(logits, torch.zeros(count, dtype=torch.long, device=logits.device))
+    own_place = torch.zeros(count, dtype=torch.long, device=logits.device)
+    return F.cross_entropy(logits, own_place, reduction="sum")
+
+
+class _Counted(NamedTuple):
+    """Counts averaged over processes, at least 1, and what they say of the predictions."""
+
+    known: Tensor
+    """(label sets,): masked frames with a label."""
+    hidden: Tensor
+    frames: Tensor
+    accuracy: Tensor
+    perplexity: Tensor
 
 
 @torch.no_grad()
-def _watched(logits: Sequence[Tensor], targets: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return accuracy and perplexity of the predictions, averaged over the label sets."""
-    accuracies, perplexities = [], []
+def _count(
+    logits: Sequence[Tensor],
+    targets: Sequence[Tensor],
+    hidden: Tensor,
+    frames: Tensor,
+    share: Share | None,
+) -> _Counted:
+    """Count frames, right predictions and predicted labels, and share all counts at once."""
+    counts = [hidden[None], frames[None]]
     for scores, target in zip(logits, targets, strict=True):
         known = target >= 0
         predicted = scores.argmax(dim=-1)[known]
-        accuracies.append((predicted == target[known]).float().mean())
-        shares = torch.bincount(predicted, minlength=scores.shape[-1]) / max(len(predicted), 1)
-        perplexities.append(torch.exp(-(shares * shares.clamp(min=1e-9).log()).sum()))
-    return torch.stack(accuracies).mean(), torch.stack(perplexities).mean()
+        right = (predicted == target[known]).sum()
+        used = torch.bincount(predicted, minlength=scores.shape[-1])
+        counts += [known.sum()[None], right[None], used]
+    own = torch.cat(counts).double()
+    averaged = (own if share is None else share(own)).float()
+    sizes = [size for scores in logits for size in (1, 1, scores.shape[-1])]
+    every_hidden, every_frame, *rest = averaged.split([1, 1, *sizes])
+    known = torch.cat(rest[0::3]).clamp(min=1e-9)
+    # A process's own right predictions by the mean of all counts, as the losses are.
+    right = torch.stack([count[0] for count in counts[3::3]]) / known
+    perplexities = [
+        torch.exp(torch.special.entr(used / number).sum())
+        for used, number in zip(rest[2::3], known, strict=True)
+    ]
+    return _Counted(
+        known,
+        every_hidden[0].clamp(min=1),
+        every_frame[0],
+        right.mean(),
+        torch.stack(perplexities).mean(),
+    )

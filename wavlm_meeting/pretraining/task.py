@@ -4,25 +4,28 @@ B batch, N samples, T frames, K noises.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.optim import Optimizer
 
 from wavlm_meeting.errors import TrainingError
 from wavlm_meeting.files import atomic_write
 from wavlm_meeting.pretraining.masking import draw_masks
 from wavlm_meeting.pretraining.mixing import draw_mixing, mix
-from wavlm_meeting.pretraining.objective import Losses, MaskedPrediction
+from wavlm_meeting.pretraining.objective import Losses, MaskedPrediction, Share
 from wavlm_meeting.pretraining.settings import PretrainingSettings
-from wavlm_meeting.units import SAMPLE_RATE
 from wavlm_meeting.wavlm.encoder import EncoderLayer
+from wavlm_meeting.wavlm.filterbank import start_as_filterbank
 from wavlm_meeting.wavlm.model import WavLM
+from wavlm_meeting.wavlm.sharding import shard_layers
 
 RUNNING = 0.98
 """Share of the old value in the running mean of the loss, which spikes are told by."""
@@ -51,8 +54,9 @@ class PretrainingTask(lightning.LightningModule):
     """Masked speech denoising and prediction.
 
     Everything random in a step (mixing, masks, dropout) is drawn from a seed made of the run's
-    seed, the process and the step's number: a run that goes on from a checkpoint does what it would
-    have done. `report` is the folder for the ids of a broken batch.
+    seed, the process and the batch's number: a run that goes on from a checkpoint does what it
+    would have done. Which layers are dropped is the same in all processes, which must not wait for
+    each other. `report` is the folder for the ids of a broken batch.
     """
 
     running_loss: Tensor
@@ -63,11 +67,30 @@ class PretrainingTask(lightning.LightningModule):
         super().__init__()
         torch.manual_seed(settings.seed)
         self.settings, self.report = settings, report
-        self.model = MaskedPrediction(WavLM(settings.encoder), classes, settings.objective)
+        # Compiled layers take the dense bias: a loop over blocks cannot be compiled as one graph.
+        encoder = WavLM(settings.encoder, attention="dense" if settings.trainer.compile else "auto")
+        encoder.recompute = settings.trainer.recompute
+        if settings.start == "filterbank":
+            start_as_filterbank(encoder.frontend)
+        self.model = MaskedPrediction(encoder, classes, settings.objective)
         self.register_buffer("running_loss", torch.tensor(float("nan")))
         self.skipped = 0
+        self._batches = 0  # of the update that is being made
+        self._broken = False
 
-    def losses(self, batch: PretrainingBatch) -> Losses:
+    def configure_model(self) -> None:
+        """Shard the model over processes where the strategy says so, and compile its layers."""
+        layers = self.model.encoder.layers
+        if isinstance(self.trainer.strategy, ModelParallelStrategy):
+            half = torch.bfloat16 if self.settings.optimizer.bfloat16 else None
+            shard_layers(self.model, layers, self.device_mesh["data_parallel"], half)
+        if self.settings.trainer.compile:
+            for layer in layers:
+                layer.compile()
+
+    def losses(
+        self, batch: PretrainingBatch, share: Share | None = None, kept: list[bool] | None = None
+    ) -> Losses:
         """Mix, mask and predict; what is drawn comes from the global generators."""
         settings, device = self.settings, batch.waveforms.device
         plan = draw_mixing(batch.lengths, settings.mixing, batch.noise_lengths, _generator(device))
@@ -77,29 +100,52 @@ class PretrainingTask(lightning.LightningModule):
         frames = config.frame_count(batch.waveforms.shape[1])
         masks = draw_masks(frame_lengths, frames, settings.masks, _generator(device))
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.optimizer.bfloat16):
-            found: Losses = self.model(heard, batch.lengths, masks, batch.labels)
+            found: Losses = self.model(heard, batch.lengths, masks, batch.labels, share, kept)
         return found
 
-    def training_step(self, batch: PretrainingBatch, _: int) -> Tensor | None:
-        """Return the loss, or None for a batch that is passed over.
+    def training_step(self, batch: PretrainingBatch, _: int) -> Tensor:
+        """Return the loss.
 
         Raises TrainingError for a loss that is not finite or a spike, unless such are skipped.
         """
-        torch.manual_seed(_step_seed(self.settings.seed, self.global_rank, self.global_step))
-        losses = self.losses(batch)
-        self.log_dict({name: value.detach() for name, value in losses._asdict().items()})
-        self.log("gate", self._mean_gate_scale())
-        self.log("seconds", batch.lengths.sum() / SAMPLE_RATE)
-        if self._is_broken(losses.total.detach()):
-            self._pass_over(batch, float(losses.total))
-            return None
+        number = self.global_step * self.settings.trainer.accumulate + self._batches
+        self._batches += 1
+        alike = torch.Generator().manual_seed(_seed_of(self.settings.seed, number))
+        kept = self.model.encoder.draw_kept(alike)
+        torch.manual_seed(_seed_of(self.settings.seed, number, self.global_rank))
+        losses = self.losses(batch, self._mean_over_processes, kept)
+        shared = self._mean_over_processes(torch.stack(losses).detach().double())
+        found = dict(zip(Losses._fields, shared.float(), strict=True))
+        self.log_dict({f"loss/{name}": value for name, value in found.items()} | self._watched())
+        if self._is_broken(found["total"]):
+            self._report(batch, float(found["total"]))
         return losses.total
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Move the weights, unless one of the update's batches was broken."""
+        if optimizer_closure is not None:
+            optimizer_closure()
+        if not self._broken:
+            optimizer.step()
+        self.skipped += self._broken
+        self._batches, self._broken = 0, False
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam (0.9, 0.98), eps 1e-6, decoupled decay; linear rise, linear fall."""
         settings = self.settings.optimizer
+        first = self.model.encoder.frontend.stack()[0].conv.weight
+        rest = [parameter for parameter in self.parameters() if parameter is not first]
         optimizer = torch.optim.AdamW(
-            self.parameters(),
+            [
+                {"params": rest},
+                {"params": [first], "lr": settings.first_convolution * settings.learning_rate},
+            ],
             lr=settings.learning_rate,
             betas=(0.9, 0.98),
             eps=1e-6,
@@ -118,6 +164,13 @@ class PretrainingTask(lightning.LightningModule):
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
 
+    def _mean_over_processes(self, value: Tensor) -> Tensor:
+        """Average over all processes, so that each of them finds the same."""
+        if self.trainer.world_size == 1:
+            return value
+        mean: Tensor = self.trainer.strategy.reduce(value, reduce_op="mean")
+        return mean
+
     def _is_broken(self, loss: Tensor) -> bool:
         """Tell whether a loss is not finite or far above the running mean, and follow the mean."""
         if not loss.isfinite():
@@ -128,28 +181,47 @@ class PretrainingTask(lightning.LightningModule):
         self.running_loss = loss if mean.isnan() else RUNNING * mean + (1 - RUNNING) * loss
         return False
 
-    def _pass_over(self, batch: PretrainingBatch, loss: float) -> None:
-        """Write down what was in a broken batch, then stop or go on."""
+    def _report(self, batch: PretrainingBatch, loss: float) -> None:
+        """Write down what was in a broken batch, then stop or have the update left out."""
         path = self.report / f"broken-step-{self.global_step}-rank-{self.global_rank}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"loss": repr(loss), "ids": list(batch.ids)}, indent=2)
         with atomic_write(path) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
-        if not self.settings.guard.skip or self.trainer.world_size > 1:
+        if not self.settings.guard.skip:
             raise TrainingError(
                 f"loss {loss:g} at step {self.global_step}: the ids of the batch are in {path}; "
-                "look at them, lower the learning rate, or, in a single process, set guard.skip = "
-                "true."
+                "look at them, lower the learning rate, or set guard.skip = true."
             )
-        self.skipped += 1
+        self._broken = True
 
-    def _mean_gate_scale(self) -> float:
-        """Return the mean of the learned scales of the position bias's gate; 0 without a gate."""
-        if self.settings.encoder.position_bias != "gated":
-            return 0.0
-        layers = [cast("EncoderLayer", layer) for layer in self.model.encoder.layers]
-        scales = torch.stack([layer.attention.gate_scale for layer in layers])
-        return float(scales.detach().mean())
+    @torch.no_grad()
+    def _watched(self) -> dict[str, Tensor]:
+        """Return how far the position bias has grown, and how its gates have moved apart."""
+        encoder = self.model.encoder
+        if encoder.config.position_bias != "gated":
+            return {}
+        layers = [cast("EncoderLayer", layer).attention for layer in encoder.layers]
+        scales = torch.stack([_whole(layer.gate_scale) for layer in layers])  # (L, H)
+        # A gate for an input of zeros: what is left when nothing is known about the frame.
+        biases = torch.stack([_whole(layer.gate.bias) for layer in layers])  # (L, 8)
+        a, b = biases.view(len(layers), 2, 4).sum(dim=2).sigmoid().unbind(1)
+        gates = a[:, None] * (b[:, None] * scales - 1) + 2
+        table = _whole(encoder.bias_table.weight)
+        return {
+            "gate/scale_mean": scales.mean(),
+            "gate/scale_deviation": scales.std(correction=0),
+            "gate/at_rest_mean": gates.mean(),
+            "gate/at_rest_least": gates.min(),
+            "gate/at_rest_most": gates.max(),
+            "gate/bias_rms": table.square().mean().sqrt(),
+        }
+
+
+def _whole(parameter: Tensor) -> Tensor:
+    """Return a parameter in one piece, wherever its shards lie."""
+    gather = getattr(parameter, "full_tensor", None)
+    return parameter if gather is None else cast("Tensor", gather())
 
 
 def _generator(device: torch.device) -> torch.Generator:
@@ -158,6 +230,6 @@ def _generator(device: torch.device) -> torch.Generator:
     return torch.Generator(device).manual_seed(seed)
 
 
-def _step_seed(seed: int, rank: int, step: int) -> int:
-    """Mix three numbers into one seed, far from those of other steps and processes."""
-    return int(np.random.SeedSequence((seed, rank, step)).generate_state(1, np.uint64)[0] >> 1)
+def _seed_of(*numbers: int) -> int:
+    """Mix numbers into one seed, far from those of other numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

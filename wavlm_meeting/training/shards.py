@@ -3,116 +3,89 @@
 A folder of shards holds `cuts.NNNNNN.jsonl.gz` and `recording.NNNNNN.tar` (FLAC, 16 kHz, mono), any
 further fields as `<field>.NNNNNN.tar`, and `index.jsonl` with a line for each finished shard. A
 shard is written under temporary names; its line in the index makes it part of the folder, so a
-killed run goes on after the last whole shard.
+killed run goes on after the last whole shard. Several processes write one folder in parts: number
+i of n takes every n-th source and writes the shards i, n + i, 2 n + i, ..., with an index of its
+own.
 """
 
-import json
+import hashlib
+import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
+import soundfile
 from lhotse import CutSet, MonoCut, Recording
 from lhotse.array import Array
 from lhotse.cut import Cut
 from lhotse.shar.writers import ArrayTarWriter, SharWriter
+from lhotse.utils import fastcopy
 from numpy.typing import NDArray
 
 from wavlm_meeting.errors import AudioError, SettingsError
 from wavlm_meeting.files import atomic_write
+from wavlm_meeting.training.shard_index import (
+    INDEX,
+    Part,
+    Shard,
+    begin_part,
+    read_index,
+    write_part,
+)
+from wavlm_meeting.training.sources import Source, Unreadable, folder_cuts, reason_of
 from wavlm_meeting.units import SAMPLE_RATE
 
-INDEX = "index.jsonl"
+__all__ = [
+    "AUDIO",
+    "CUTS",
+    "INDEX",
+    "Shard",
+    "Source",
+    "Unreadable",
+    "folder_cuts",
+    "read_index",
+    "read_shards",
+    "write_field",
+    "write_shards",
+]
+
 SHARD_CUTS = 1000
 """Cuts of a shard: about 400 MB of FLAC at 15 s each."""
-LONGEST_S = 30.0
-"""Longer recordings are cut into pieces of this length."""
 SHORTEST_S = 1.0
 """Shorter pieces are left out; WavLM itself leaves out what is below 2 s."""
 AUDIO, CUTS = "recording.%06d.tar", "cuts.%06d.jsonl.gz"
 
-
-class Unreadable(NamedTuple):
-    """A source that could not be read, and why."""
-
-    name: str
-    reason: str
-
-
-Source: TypeAlias = "Cut | Unreadable"
-"""A piece of audio to write, or one that is known not to be readable."""
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One line of the index."""
-
-    number: int
-    cuts: int
-    """Cuts in the shard."""
-    seconds: float
-    """Their length together."""
-    consumed: int
-    """Sources that were read up to its end, the unreadable ones among them."""
-    skipped: tuple[Unreadable, ...] = ()
-    """Sources of this shard that could not be read, each with the reason."""
-
-
-def folder_cuts(paths: Iterable[Path], root: Path) -> Iterator[Source]:
-    """Give pieces of at most LONGEST_S of the first channel of each recording.
-
-    Ids are the paths relative to `root`, and the number of the piece.
-    """
-    for path in paths:
-        name = path.relative_to(root).as_posix()
-        try:
-            recording = Recording.from_file(path, recording_id=name)
-        except Exception as error:  # noqa: BLE001 - whatever a decoder raises on a broken file
-            yield Unreadable(name, _one_line(error))
-            continue
-        whole = MonoCut(
-            id=name, start=0, duration=recording.duration, channel=0, recording=recording
-        )
-        if recording.duration <= LONGEST_S:
-            yield whole
-            continue
-        for number, piece in enumerate(CutSet.from_cuts([whole]).cut_into_windows(LONGEST_S)):
-            yield piece.with_id(f"{name}-{number:04d}")
+# N samples, C channels
 
 
 def write_shards(
-    sources: Iterable[Source], target: Path, shard_cuts: int = SHARD_CUTS
+    sources: Iterable[Source],
+    target: Path,
+    shard_cuts: int = SHARD_CUTS,
+    part: Part = (0, 1),
 ) -> list[Shard]:
     """Write cuts into shards at `target`, going on after those that are there.
 
     The order of `sources` must be the same in every run. What cannot be read is skipped and listed
-    in the index. Returns the index. Raises AudioError if nothing at all could be read.
+    in the index. Process i of n writes `part` (i, n), which may be empty. Returns the part's index.
+    Raises AudioError if nothing at all could be read, SettingsError if the shards that are there
+    were made from other sources, in other sizes or in another number of parts.
     """
     target.mkdir(parents=True, exist_ok=True)
-    index = read_index(target) if (target / INDEX).exists() else []
-    rest = islice(iter(sources), index[-1].consumed if index else 0, None)
-    while shard := _write_shard(rest, target, index[-1] if index else None, shard_cuts):
+    index = begin_part(target, part)
+    own, count = part
+    rest = _Counted(islice(sources, own, None, count))
+    _pass_over(rest, index, target, shard_cuts)
+    while shard := _write_shard(rest, target, len(index) * count + own, shard_cuts):
         index.append(shard)
-        with atomic_write(target / INDEX) as temporary:
-            lines = (json.dumps(asdict(item)) + "\n" for item in index)
-            temporary.write_text("".join(lines), encoding="utf-8")
-    if not any(shard.cuts for shard in index):
+        write_part(target, part, index)
+    if count == 1 and not any(shard.cuts for shard in index):
         skipped = sum(len(shard.skipped) for shard in index)
         raise AudioError(f"{target}: no recording could be read; {skipped} were tried.")
     return index
-
-
-def read_index(folder: Path) -> list[Shard]:
-    """Read the index of a folder of shards; raises SettingsError if it has none."""
-    path = folder / INDEX
-    if not path.is_file():
-        raise SettingsError(f"{folder}: no {INDEX}; make it with `wavlm-meeting manifest`.")
-    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
-    return [
-        Shard(**row | {"skipped": tuple(Unreadable(*u) for u in row["skipped"])}) for row in rows
-    ]
 
 
 def read_shards(
@@ -149,28 +122,79 @@ def write_field(
             writer.write(cut_id, value, Array("shar", "", "", list(value.shape)))
 
 
-def _write_shard(
-    sources: Iterator[Source], target: Path, last: Shard | None, shard_cuts: int
-) -> Shard | None:
+class _Counted(Iterator[Source]):
+    """Sources, counted and hashed as they are taken."""
+
+    def __init__(self, sources: Iterator[Source]) -> None:
+        self.sources = sources
+        self.taken = 0
+        self._hash = hashlib.sha256()
+
+    def __next__(self) -> Source:
+        source = next(self.sources)
+        self.taken += 1
+        told = (
+            (source.name, None)
+            if isinstance(source, Unreadable)
+            else (source.id, source.start, source.duration)
+        )
+        self._hash.update(repr(told).encode())
+        return source
+
+    @property
+    def digest(self) -> str:
+        """The hash of all that was taken."""
+        return self._hash.hexdigest()
+
+
+def _pass_over(rest: _Counted, index: list[Shard], target: Path, shard_cuts: int) -> None:
+    """Take the sources whose shards are there; raises SettingsError if they are not the same."""
+    if not index:
+        return
+    last = index[-1]
+    for _ in islice(rest, last.consumed):
+        pass
+    same = (rest.taken, rest.digest) == (last.consumed, last.digest)
+    sized = all(shard.cuts == shard_cuts for shard in index[:-1]) and last.cuts <= shard_cuts
+    # A shard that is not full was the last one: more sources now would have filled it.
+    ended = last.cuts < shard_cuts
+    if not (same and sized) or (ended and next(rest, None) is not None):
+        raise SettingsError(
+            f"{target}: its shards were made from other files than are there now, or in another "
+            "size; write into a new folder."
+        )
+
+
+def _write_shard(rest: _Counted, target: Path, number: int, shard_cuts: int) -> Shard | None:
     """Write the next shard; None if there is nothing left to read."""
-    number, consumed = (last.number + 1, last.consumed) if last else (0, 0)
     seconds: list[float] = []
     skipped: list[Unreadable] = []
-    with TemporaryDirectory(prefix=".part-", dir=target) as part:
-        with SharWriter(part, {"recording": "flac"}, shard_size=None) as writer:
-            while len(seconds) < shard_cuts and (source := next(sources, None)) is not None:
-                consumed += 1
+    with _scratch(target / f".part-{number:06d}") as scratch:
+        with SharWriter(scratch, {"recording": "flac"}, shard_size=None) as writer:
+            while len(seconds) < shard_cuts and (source := next(rest, None)) is not None:
                 written = _write_cut(writer, source)
                 if isinstance(written, Unreadable):
                     skipped.append(written)
                 else:
                     seconds.append(written)
         if seconds:
-            (Path(part) / "recording.tar").replace(target / (AUDIO % number))
-            (Path(part) / "cuts.jsonl.gz").replace(target / (CUTS % number))
+            (scratch / "recording.tar").replace(target / (AUDIO % number))
+            (scratch / "cuts.jsonl.gz").replace(target / (CUTS % number))
     if not seconds and not skipped:
         return None
-    return Shard(number, len(seconds), round(sum(seconds), 3), consumed, tuple(skipped))
+    total = round(sum(seconds), 3)
+    return Shard(number, len(seconds), total, rest.taken, tuple(skipped), rest.digest)
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """Give an empty folder and remove it; what a killed run left there goes first."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def _write_cut(writer: SharWriter, source: Source) -> float | Unreadable:
@@ -180,13 +204,28 @@ def _write_cut(writer: SharWriter, source: Source) -> float | Unreadable:
     if source.duration < SHORTEST_S:
         return Unreadable(source.id, f"shorter than {SHORTEST_S:g} s")
     try:
-        writer.write(source.resample(SAMPLE_RATE))
+        writer.write(_mono(source).resample(SAMPLE_RATE))
     except Exception as error:  # noqa: BLE001 - whatever a decoder raises on a broken file
-        return Unreadable(source.id, _one_line(error))
+        return Unreadable(source.id, reason_of(error))
     return float(source.duration)
 
 
-def _one_line(error: Exception) -> str:
-    """Return the last line that says something: decoders put long reports before it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:200] if lines else type(error).__name__
+def _mono(cut: Cut) -> Cut:
+    """Return a cut whose one channel is the mean of all, which is what the tasks hear.
+
+    Lhotse's own downmix adds the channels, which clips.
+    """
+    if cut.num_channels == 1:
+        return cut
+    samples = cut.load_audio().mean(axis=0)  # (C, N) -> (N,)
+    encoded = BytesIO()
+    soundfile.write(encoded, samples, cut.sampling_rate, format="WAV", subtype="FLOAT")
+    recording = Recording.from_bytes(encoded.getvalue(), recording_id=cut.recording_id)
+    return MonoCut(
+        id=cut.id,
+        start=0,
+        duration=recording.duration,
+        channel=0,
+        recording=recording,
+        supervisions=[fastcopy(part, channel=0) for part in cut.supervisions],
+    )

@@ -1,27 +1,18 @@
-"""One training run: Lightning with checkpoints that it goes on from."""
+"""One training run: Lightning, alone or started by torchrun, going on from its last checkpoint."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning
-import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from torch.utils.data import DataLoader, IterableDataset
 
-CHECKPOINT_STEPS = 200
-"""Steps from one checkpoint to the next."""
-
-
-def last_checkpoint(folder: Path) -> Path:
-    """Return where a run in `folder` keeps its last checkpoint."""
-    return folder / "checkpoints" / "last.ckpt"
-
-
-def steps_done(folder: Path) -> int:
-    """Return how many steps the last checkpoint of a run has seen; 0 without one."""
-    last = last_checkpoint(folder)
-    return int(torch.load(last, weights_only=True)["global_step"]) if last.exists() else 0
+from wavlm_meeting.checkpoints.trainings import last_checkpoint, steps_done
+from wavlm_meeting.training.log import LineLogger
+from wavlm_meeting.training.processes import processes, processes_here
+from wavlm_meeting.training.saving import Saver
 
 
 def fit(
@@ -31,36 +22,52 @@ def fit(
     *,
     steps: int,
     gradient_clip: float,
+    strategy: Literal["ddp", "fsdp"] = "ddp",
+    unused: bool = False,
+    accumulate: int = 1,
+    checkpoint_steps: int = 200,
+    log_steps: int = 10,
     workers: int = 1,
-) -> Path:
-    """Train up to `steps` and return the last checkpoint; go on from one that is there.
+    callbacks: Sequence[lightning.Callback] = (),
+) -> None:
+    """Train up to `steps` updates in `folder`; go on from a checkpoint that is there.
 
-    `batches` must begin at the step that `steps_done` gives. Losses go to `log/metrics.csv`.
+    In the processes of torchrun each takes a device and batches of its own; `strategy` says whether
+    they hold all weights or share them, `unused` that some weights may be without a gradient.
+    `batches` must begin at `steps_done(folder) * accumulate`. Losses go to `log/metrics.jsonl` and
+    to TensorBoard's files beside it.
     """
-    last = last_checkpoint(folder)
+    world, here = processes()[1], processes_here()
+    first, last = steps_done(folder), last_checkpoint(folder)
     trainer = lightning.Trainer(
+        accelerator="auto",
+        devices=here,
+        num_nodes=world // here,
+        strategy=_strategy(strategy, world, unused=unused),
         max_steps=steps,
+        accumulate_grad_batches=accumulate,
         gradient_clip_val=gradient_clip,
-        logger=CSVLogger(folder, name="", version="log"),
-        callbacks=[
-            ModelCheckpoint(
-                dirpath=last.parent,
-                save_last=True,
-                save_top_k=0,
-                every_n_train_steps=CHECKPOINT_STEPS,
-            )
+        logger=[
+            LineLogger(folder, first),
+            TensorBoardLogger(folder, name="", version="log", purge_step=first),
         ],
-        log_every_n_steps=10,
+        callbacks=[Saver(folder, checkpoint_steps), *callbacks],
+        log_every_n_steps=log_steps,
+        enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=False,
-        accelerator="auto",
-        devices=1,
+        use_distributed_sampler=False,
     )
-    trainer.fit(
-        task,
-        DataLoader(batches, batch_size=None, num_workers=workers, persistent_workers=workers > 0),
-        ckpt_path=last if last.exists() else None,
-        weights_only=True,
+    loader = DataLoader(
+        batches, batch_size=None, num_workers=workers, persistent_workers=workers > 0
     )
-    trainer.save_checkpoint(last)
-    return last
+    if first < steps:
+        trainer.fit(task, loader, ckpt_path=last, weights_only=True)
+
+
+def _strategy(name: str, world: int, *, unused: bool) -> Strategy | Literal["auto"]:
+    if name == "fsdp":
+        return ModelParallelStrategy(data_parallel_size=world, tensor_parallel_size=1)
+    if world > 1:
+        return DDPStrategy(find_unused_parameters=unused)
+    return "auto"

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wavlm_meeting.wavlm.ops import onednn_computes
+from wavlm_meeting.wavlm.dropout import draw_kept, kept_share
+from wavlm_meeting.wavlm.ops import onednn_multiplies
 
 CPU_BLOCK = 1 << 18
 """Scores of one head in a block, so that a block stays in a core's cache."""
@@ -43,10 +44,10 @@ def blockwise_attention(
     `query`, `key`, `value` are (B, T, H, E), `gate` (B, T, H), `toeplitz` (H, 2 T - 1). Frames
     from `lengths` on are neither attended nor computed: their output is zero. Returns
     (B, T, H, E) in the dtype of `query`. Scores are float32 at least, so that float16 cannot
-    overflow, or bfloat16 where the CPU has products for it and no gradient is asked for.
+    overflow, or bfloat16 where the CPU has products for it.
     """
     seed = int(torch.randint(1 << 62, ()).item()) if dropout > 0 else 0
-    halved = query.dtype == torch.bfloat16 and onednn_computes(query)
+    halved = query.dtype == torch.bfloat16 and onednn_multiplies(query)
     wide = torch.promote_types(query.dtype, torch.float32)
     attended: Tensor = _Blockwise.apply(
         *(tensor if halved else tensor.to(wide) for tensor in (query, key, value)),
@@ -74,7 +75,9 @@ class _Blockwise(torch.autograd.Function):
         out = torch.zeros_like(query) if min(lengths) < query.shape[1] else torch.empty_like(query)
         for block in _blocks(query, key, value, gate, toeplitz, lengths, dropout, seed):
             weights = block.weights()
-            block.rows_of(out).copy_(torch.bmm(block.drop(weights), block.value))
+            if dropout:
+                weights.mul_(block.kept())
+            block.rows_of(out).copy_(torch.bmm(weights, block.value))
         ctx.save_for_backward(query, key, value, gate, toeplitz, out)
         ctx.rest = (lengths, dropout, seed)
         return out
@@ -84,17 +87,21 @@ class _Blockwise(torch.autograd.Function):
         query, key, value, gate, toeplitz, out = ctx.saved_tensors
         frames = query.shape[1]
         d_query, d_key, d_value, d_gate = (
-            torch.zeros_like(tensor) for tensor in (query, key, value, gate)
+            torch.zeros_like(tensor, dtype=gate.dtype) for tensor in (query, key, value, gate)
         )
         d_table = torch.zeros_like(toeplitz)  # in the blocks' reversed order
-        row_dot = (d_out * out).sum(dim=3)  # (B, T, H): sum_j dp_ij p_ij
+        row_dot = (d_out.to(gate.dtype) * out).sum(dim=3)  # (B, T, H): sum_j dp_ij p_ij
         for block in _blocks(query, key, value, gate, toeplitz, *ctx.rest):
             d_rows = block.rows_of(d_out)
             weights = block.weights()
-            d_keyed = block.drop(torch.bmm(d_rows, block.value.transpose(1, 2)))
-            d_scores = d_keyed.sub_(block.rows_of(row_dot[..., None])).mul_(weights)
-            dropped = block.drop(weights)
-            block.keys_of(d_value).add_(torch.bmm(dropped.transpose(1, 2), d_rows).flip(1))
+            kept = block.kept() if block.dropout else None
+            d_weights = torch.bmm(d_rows, block.value.transpose(1, 2))
+            if kept is not None:
+                d_weights.mul_(kept)
+            d_scores = d_weights.sub_(block.rows_of(row_dot[..., None])).mul_(weights)
+            if kept is not None:
+                weights.mul_(kept)
+            block.keys_of(d_value).add_(torch.bmm(weights.transpose(1, 2), d_rows).flip(1))
             block.rows_of(d_query).copy_(torch.bmm(d_scores, block.key).mul_(block.scale))
             block.keys_of(d_key).add_(
                 torch.bmm(d_scores.transpose(1, 2), block.query).mul_(block.scale).flip(1)
@@ -103,6 +110,8 @@ class _Blockwise(torch.autograd.Function):
             diagonals = _diagonal_sums(d_scores.mul_(block.gate))
             start = block.table_start(frames)
             d_table[block.heads, start : start + diagonals.shape[1]] += diagonals
+        d_value.div_(kept_share(ctx.rest[1]))
+        d_query, d_key, d_value = (d.to(query.dtype) for d in (d_query, d_key, d_value))
         return d_query, d_key, d_value, d_gate, d_table.flip(1), None, None, None
 
 
@@ -153,13 +162,10 @@ class _Block:
         torch.baddbmm(scores, self.query, self.key.transpose(1, 2), alpha=self.scale, out=scores)
         return torch.softmax(scores, dim=2)
 
-    def drop(self, weights: Tensor) -> Tensor:
-        """Apply dropout, the same one whenever it is asked."""
-        if self.dropout == 0:
-            return weights
-        generator = torch.Generator(weights.device).manual_seed(self.seed)
-        keep = torch.empty_like(weights).bernoulli_(1 - self.dropout, generator=generator)
-        return weights * keep.div_(1 - self.dropout)
+    def kept(self) -> Tensor:
+        """Draw which weights (h, R, length) are kept, the same ones whenever it is asked."""
+        generator = torch.Generator(self.table.device).manual_seed(self.seed)
+        return draw_kept(self.table.shape, self.dropout, self.table.device, generator)
 
 
 def _blocks(
@@ -186,6 +192,8 @@ def _blocks(
             turned_key, turned_value = (
                 tensor[utterance, :length, heads].transpose(0, 1).flip(1) for tensor in (key, value)
             )
+            if dropout:
+                turned_value.div_(kept_share(dropout))  # what is kept counts for what is not
             for row in range(0, length, rows):
                 seed += 1
                 yield _Block(

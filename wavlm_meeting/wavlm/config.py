@@ -1,4 +1,4 @@
-"""Sizes and switches of a WavLM encoder, and the released ones by name."""
+"""Sizes and switches of a WavLM encoder, and some sizes by name."""
 
 from math import prod
 from typing import Literal, Self
@@ -104,5 +104,14 @@ LARGE = WavLMConfig(
     pre_norm=True,
 )
 
-PRESETS = {"base": BASE, "base-plus": BASE_PLUS, "large": LARGE}
-"""The released sizes by name."""
+ONE_B = LARGE.model_copy(update={"width": 1280, "layers": 48, "heads": 20, "ffn": 5120})
+EIGHT_B = LARGE.model_copy(update={"width": 4096, "layers": 40, "heads": 32, "ffn": 16_384})
+
+PRESETS = {
+    "base": BASE,
+    "base-plus": BASE_PLUS,
+    "large": LARGE,
+    "1b": ONE_B,
+    "8b": EIGHT_B,
+}
+"""Sizes by name: the released ones, then those that nobody has trained yet."""

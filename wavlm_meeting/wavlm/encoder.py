@@ -3,11 +3,11 @@
 B batch, T frames, D width.
 """
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wavlm_meeting.wavlm.attention import Context, SelfAttention
 from wavlm_meeting.wavlm.config import WavLMConfig
+from wavlm_meeting.wavlm.dropout import dropout
 from wavlm_meeting.wavlm.frontend import NORM_EPS
 from wavlm_meeting.wavlm.ops import gelu_linear
 
@@ -24,7 +24,7 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, T, D) to (B, T, D)."""
         inner = gelu_linear(x, self.up.weight, self.up.bias)
-        inner = F.dropout(inner, self.dropout, self.training)
+        inner = dropout(inner, self.dropout, self.training)
         output: Tensor = self.down(inner)
         return output
 
@@ -55,4 +55,4 @@ class EncoderLayer(nn.Module):
         return normed
 
     def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training)
+        return dropout(x, self.dropout, self.training)

@@ -12,10 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wavlm_meeting.wavlm.config import WavLMConfig
-from wavlm_meeting.wavlm.ops import gelu_linear
+from wavlm_meeting.wavlm.convolution import conv_gelu
+from wavlm_meeting.wavlm.moments import window_moments
+from wavlm_meeting.wavlm.ops import NORM_EPS, gelu_linear
 
-NORM_EPS = 1e-5
-"""Added to every variance; the released code's value."""
+Folded = tuple[Tensor, Tensor]
+"""Convolution and norm as one map: matrix (B, C', K C) and shift (B, 1, C')."""
 
 
 def normalize_waveforms(waveforms: Tensor, lengths: Tensor | None) -> Tensor:
@@ -111,6 +113,34 @@ class ConvLayer(nn.Module):
             x = F.layer_norm(x, scale.shape, scale, shift, NORM_EPS)
         return F.gelu(x)
 
+    def fold(self, waveforms: Tensor, lengths: Tensor | None) -> Folded | None:
+        """Put convolution and time norm into one map for each of (B, N); None without such a norm.
+
+        Only windows within `lengths` (B,) samples count, if given.
+        """
+        if not isinstance(self.norm, TimeNorm):
+            return None
+        kernel, stride = self.conv.kernel, self.conv.stride
+        counts = None if lengths is None else (lengths - kernel) // stride + 1
+        mean, covariance = window_moments(waveforms, kernel, stride, counts)
+        matrix = self.conv.matrix().double()  # (C', K)
+        means = (mean @ matrix.T)[:, None]  # (B, 1, C')
+        variances = ((matrix @ covariance) * matrix).sum(dim=2)[:, None]
+        scale, shift = self.norm.affine(means, variances)
+        return (matrix * scale.mT).float(), shift.float()
+
+    def fused(self, x: Tensor, folded: Folded | None, dtype: torch.dtype) -> Tensor:
+        """Do what `forward` does, in tiles with gradients of their own; the result has `dtype`."""
+        conv = self.conv
+        if folded is not None:
+            matrix, shift = folded
+            return conv_gelu(x, matrix, conv.kernel, conv.stride, dtype, shift=shift)
+        matrix = conv.matrix()[None].to(x.dtype)
+        if isinstance(self.norm, nn.LayerNorm):
+            norm = (self.norm.weight, self.norm.bias)
+            return conv_gelu(x, matrix, conv.kernel, conv.stride, dtype, norm=norm)
+        return conv_gelu(x, matrix, conv.kernel, conv.stride, dtype)
+
 
 class Frontend(nn.Module):
     """The stack of convolutions."""
@@ -135,12 +165,36 @@ class Frontend(nn.Module):
         With `lengths` (B,) in samples the time norm counts only frames made of valid samples. The
         first layer computes in the waveform's float32, since samples span more than a half holds.
         """
+        if waveforms.device.type == "cpu" and self.folds():
+            return self._fused(waveforms, lengths)
         x = waveforms[..., None]
         for layer in self.stack():
             if lengths is not None:
                 lengths = (lengths - layer.conv.kernel) // layer.conv.stride + 1
             x = layer(x, lengths).to(self.dtype)
         return x
+
+    def _fused(self, waveforms: Tensor, lengths: Tensor | None) -> Tensor:
+        """Do what `forward` does, by fused layers; under autocast all but a folded one halve."""
+        autocast = torch.is_autocast_enabled("cpu")
+        dtype = torch.get_autocast_dtype("cpu") if autocast else self.dtype
+        first, *rest = self.stack()
+        x = waveforms[..., None]
+        with torch.autocast("cpu", enabled=False):
+            folded = first.fold(waveforms, lengths)
+            x = first.fused(x.to(dtype) if autocast and folded is None else x, folded, dtype)
+            for layer in rest:
+                x = layer.fused(x, None, dtype)
+        return x
+
+    def folds(self) -> bool:
+        """Tell whether the first layer has no time norm, or one that is best folded into it.
+
+        It is where covariances cost less than the layer itself (float64 counted double).
+        """
+        first = self.stack()[0]
+        channels, _, kernel = first.conv.weight.shape
+        return not isinstance(first.norm, TimeNorm) or 2 * kernel < channels
 
     @property
     def dtype(self) -> torch.dtype:

@@ -3,12 +3,14 @@
 B batch, N samples, T frames, D width, L layers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from wavlm_meeting.errors import AudioError, SettingsError
 from wavlm_meeting.wavlm.attention import Attention, Context, choose_attention
@@ -45,7 +47,8 @@ class WavLM(nn.Module):
 
     `padding` says what a batch of different lengths does. "exact": each utterance gets what it
     gets alone. "legacy": what the released code does, where the frontend's GroupNorm counts the
-    padding and frames are marked valid in equal shares of the samples.
+    padding and frames are marked valid in equal shares of the samples. Where `recompute` is set,
+    training keeps a layer's input alone and computes its inside again for the gradients.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class WavLM(nn.Module):
             if value not in get_args(kind):
                 raise SettingsError(f"{name} is '{value}': choose one of {get_args(kind)}.")
         self.config, self.padding, self.attention = config, padding, attention
+        self.recompute = False
         self.frontend = Frontend(config)
         self.projection = Projection(config.conv_layers[-1][0], config.width)
         self.mask_embedding = nn.Parameter(torch.rand(config.width))
@@ -109,12 +113,19 @@ class WavLM(nn.Module):
         return features, frames
 
     def contextualize(
-        self, x: Tensor, lengths: Tensor, *, padded: bool, masked: Tensor | None = None
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        *,
+        padded: bool,
+        masked: Tensor | None = None,
+        kept: Sequence[bool] | None = None,
     ) -> tuple[Tensor, ...]:
         """Run the Transformer on projected features (B, T, D).
 
         Frames from `lengths` (B,) on are padding if `padded`; the ones that are `masked` (B, T) are
-        replaced by the mask embedding. Returns the L + 1 hidden states (B, T, D).
+        replaced by the mask embedding. `kept` says of each layer whether it is run; without it
+        layers are dropped at random in training. Returns the L + 1 hidden states (B, T, D).
         """
         frames = x.shape[1]
         x = F.dropout(x, self.config.dropout, self.training)
@@ -134,13 +145,22 @@ class WavLM(nn.Module):
             choose_attention(self.attention, frames, x.device),
         )
         states = [x]
-        for layer in self.layers:
-            if not (self.training and torch.rand(()).item() < self.config.layer_drop):
+        for layer, run in zip(self.layers, kept or self.draw_kept(), strict=True):
+            if run and self.recompute and torch.is_grad_enabled():
+                x = checkpoint(layer, x, context, use_reentrant=False)
+            elif run:
                 x = layer(x, context)
             states.append(x)
         if self.config.pre_norm:
             states[-1] = self.norm(states[-1])
         return tuple(states)
+
+    def draw_kept(self, generator: torch.Generator | None = None) -> list[bool]:
+        """Draw which layers are run: all of them, or some in training with `layer_drop`."""
+        if not self.training or self.config.layer_drop == 0:
+            return [True] * self.config.layers
+        drawn = torch.rand(self.config.layers, generator=generator)
+        return [bool(share >= self.config.layer_drop) for share in drawn]
 
     def _toeplitz(self, frames: int) -> Tensor | None:
         if self.config.position_bias == "none":

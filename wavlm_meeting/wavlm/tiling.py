@@ -1,11 +1,9 @@
 """The frontend without gradients: tile by tile over time, so that it stays in the cache.
 
 Its first layers are a hundred times as large as its output. GroupNorm would need all frames of
-layer 0 at once, but layer 0 is linear: mean and variance of its outputs follow from the mean m
-and the covariance S of the waveform's windows, as w m and w S w^T for a channel's weight w, and
-norm and convolution become one linear map for each utterance.
+layer 0 at once, but is folded into the convolution beforehand.
 
-B batch, N samples, T frames, C channels, K kernel of layer 0.
+B batch, N samples, T frames, C channels.
 """
 
 import torch
@@ -13,21 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wavlm_meeting.wavlm.fastconv import Taps, fast_conv3, fast_taps
-from wavlm_meeting.wavlm.frontend import ConvLayer, Frontend, TimeNorm, valid_mask
+from wavlm_meeting.wavlm.frontend import ConvLayer, Folded, Frontend
 
 CPU_TILE = 128
 """Frames of a tile on a CPU: layer 0 then takes 17 MB in the released models."""
 CUDA_TILE = 16_384
 """Frames of a tile on a GPU, all utterances together."""
-MOMENT_ROWS = 1 << 17
-"""Windows that are taken into the covariance at a time."""
 
 
 def tiling_pays(frontend: Frontend) -> bool:
-    """Tell whether covariances cost less than layer 0 itself (float64 counted double)."""
-    first = frontend.stack()[0]
-    channels, _, kernel = first.conv.weight.shape
-    return not isinstance(first.norm, TimeNorm) or 2 * kernel < channels
+    """Tell whether layer 0 needs no statistics over time, or such as come cheaper beforehand."""
+    return frontend.folds()
 
 
 def tiled_frontend(frontend: Frontend, waveforms: Tensor, lengths: Tensor | None) -> Tensor:
@@ -50,7 +44,7 @@ def tiled_frontend(frontend: Frontend, waveforms: Tensor, lengths: Tensor | None
     for first in range(0, batch, size):
         some = slice(first, first + size)
         part = waveforms[some, : counts[first]]
-        folded = _fold_first(layers[0], part, None if lengths is None else lengths[some])
+        folded = layers[0].fold(part, None if lengths is None else lengths[some])
         frames = _frames(layers, part.shape[1])
         for start in range(0, frames, tile):
             stop = min(start + tile, frames)
@@ -72,7 +66,7 @@ def _fast_conv_fits(layer: ConvLayer) -> bool:
 def _one_tile(
     layers: list[ConvLayer],
     weights: list[Tensor | Taps],
-    folded: tuple[Tensor, Tensor] | None,
+    folded: Folded | None,
     waveforms: Tensor,
     start: int,
     stop: int,
@@ -86,7 +80,7 @@ def _one_tile(
         x = layers[0](x)
     else:
         matrix, shift = folded
-        x = F.gelu(torch.baddbmm(shift, layers[0].conv.windows(x), matrix))
+        x = F.gelu(torch.baddbmm(shift, layers[0].conv.windows(x), matrix.mT))
     x = x.to(layers[0].conv.weight.dtype)
     for layer, weight in zip(layers[1:], weights[1:], strict=True):
         if isinstance(weight, Tensor):
@@ -94,49 +88,6 @@ def _one_tile(
         else:
             x = F.gelu(fast_conv3(x[0], weight))[None]
     return x
-
-
-def _fold_first(
-    layer: ConvLayer, waveforms: Tensor, lengths: Tensor | None
-) -> tuple[Tensor, Tensor] | None:
-    """Put the convolution and its time norm into one map: (B, K, C) and shift (B, 1, C)."""
-    if not isinstance(layer.norm, TimeNorm):
-        return None
-    if lengths is not None:
-        lengths = (lengths - layer.conv.kernel) // layer.conv.stride + 1
-    mean, covariance = _window_moments(layer, waveforms, lengths)
-    matrix = layer.conv.matrix().double()  # (C, K)
-    means = (mean @ matrix.T)[:, None]  # (B, 1, C)
-    variances = ((matrix @ covariance) * matrix).sum(dim=2)[:, None]
-    scale, shift = layer.norm.affine(means, variances)
-    return (matrix.T * scale).float(), shift.float()
-
-
-def _window_moments(
-    layer: ConvLayer, waveforms: Tensor, lengths: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Return mean (B, K) and covariance (B, K, K) of the windows, in float64.
-
-    Sums of squares minus the square of sums would lose a small variance beside a large mean in
-    float32; in float64 they do not.
-    """
-    batch, samples = waveforms.shape
-    kernel, stride = layer.conv.kernel, layer.conv.stride
-    total = (samples - kernel) // stride + 1
-    count = torch.full((batch,), total, device=waveforms.device) if lengths is None else lengths
-    sums = waveforms.new_zeros(batch, kernel, dtype=torch.float64)
-    products = waveforms.new_zeros(batch, kernel, kernel, dtype=torch.float64)
-    for row in range(0, total, MOMENT_ROWS):
-        rows = min(MOMENT_ROWS, total - row)
-        part = waveforms[:, row * stride : (row + rows - 1) * stride + kernel]
-        windows = part.double().unfold(1, kernel, stride)
-        if lengths is not None:
-            windows = windows * valid_mask(count - row, rows)[..., None]
-        sums += windows.sum(dim=1)
-        products += windows.transpose(1, 2) @ windows
-    mean = sums / count[:, None]
-    covariance = products / count[:, None, None] - mean[:, :, None] * mean[:, None]
-    return mean, covariance
 
 
 def _frames(layers: list[ConvLayer], samples: int) -> int:

@@ -40,12 +40,60 @@ def test_assignment_is_the_nearest_centre() -> None:
     assert torch.allclose(distances, squares.amin(dim=1), atol=1e-4)
 
 
-def test_the_start_spreads_out() -> None:
-    """With as many centres as blobs, the greedy start hits every blob."""
+def test_every_start_spreads_out() -> None:
+    """With as many centres as blobs, each greedy start hits every blob, with points of its own."""
     frames, owner = blobs(30, 50, 6, 0.1)
-    centres = plus_plus(frames, 30, torch.Generator().manual_seed(0))
-    squares = (centres[:, None] - frames).square().sum(dim=2)
-    assert len(set(owner[squares.argmin(dim=1)].tolist())) == 30
+    starts = plus_plus(frames, 30, 3, torch.Generator().manual_seed(0))
+    assert starts.shape == (3, 30, 6)
+    for centres in starts:
+        squares = (centres[:, None] - frames).square().sum(dim=2)
+        assert len(set(owner[squares.argmin(dim=1)].tolist())) == 30
+    assert not starts[0].equal(starts[1])
+
+
+def test_starts_are_greedy_plus_plus_written_out() -> None:
+    """Side by side they choose what one start after the other does, with the same draws."""
+    frames, _ = blobs(6, 40, 5, 4.0)
+    starts = plus_plus(frames, 12, 2, torch.Generator().manual_seed(3))
+    generator = torch.Generator().manual_seed(3)
+    first = torch.randint(len(frames), (2,), generator=generator)
+    draws = torch.stack(
+        [torch.rand(2, 4, generator=generator, dtype=torch.double) for _ in range(11)]
+    )
+    squares = (frames[:, None].double() - frames.double()).square().sum(dim=2)
+    for start in range(2):
+        chosen = [int(first[start])]
+        for draw in draws[:, start]:
+            distance = squares[chosen].amin(dim=0)
+            limits = distance.cumsum(dim=0)
+            picked = [int((limits < share * limits[-1]).sum()) for share in draw]
+            inertia = [float(squares[[*chosen, one]].amin(dim=0).sum()) for one in picked]
+            chosen.append(picked[int(np.argmin(inertia))])
+        assert starts[start].equal(frames[chosen])
+
+
+def test_a_single_step_is_lloyds() -> None:
+    """With one pass and all frames in a batch, centres are the means of what was nearest."""
+    frames, _ = blobs(5, 30, 3, 3.0)
+    start = plus_plus(frames, 7, 1, torch.Generator().manual_seed(0))[0]
+    labels = assign(frames, start)[0]
+    means = torch.stack([frames[labels == cluster].mean(dim=0) for cluster in range(7)])
+    found = fit_kmeans(frames, KMeansSettings(clusters=7, batch=150, passes=1, restarts=1))
+    assert torch.allclose(found.centres, means, atol=1e-4)
+
+
+def test_it_goes_on_for_as_long_as_it_helps() -> None:
+    """The smaller the tolerance, the lower the inertia."""
+    frames, _ = blobs(60, 200, 12, 6.0)
+    inertia = [
+        fit_kmeans(
+            frames,
+            KMeansSettings(clusters=50, batch=500, passes=50, restarts=1, tolerance=tolerance),
+        ).inertia
+        for tolerance in (0.9, 0.01, 0.0)
+    ]
+    assert inertia == sorted(inertia, reverse=True)
+    assert len(set(inertia)) == 3
 
 
 def test_inertia_is_scikit_learns_within_a_per_cent() -> None:
@@ -55,9 +103,7 @@ def test_inertia_is_scikit_learns_within_a_per_cent() -> None:
         50, batch_size=2000, max_iter=50, n_init=5, max_no_improvement=100,
         tol=0.0, reassignment_ratio=0.0, random_state=0,
     ).fit(frames.numpy())  # fmt: skip
-    ours = fit_kmeans(
-        frames, KMeansSettings(clusters=50, batch=2000, passes=50, restarts=5, patience=100)
-    )
+    ours = fit_kmeans(frames, KMeansSettings(clusters=50, batch=2000, passes=50, restarts=5))
     reference = np.square(
         frames.numpy() - theirs.cluster_centers_[theirs.predict(frames.numpy())]
     ).sum(axis=1).mean()  # fmt: skip
@@ -86,3 +132,7 @@ def test_edges() -> None:
         fit_kmeans(frames[:5], settings)
     with pytest.raises(SettingsError, match="NaN"):
         fit_kmeans(torch.full((50, 2), torch.nan), KMeansSettings(clusters=2))
+    hidden = torch.randn(5000, 2)
+    hidden[1234, 1] = torch.inf
+    with pytest.raises(SettingsError, match="infinity"):
+        fit_kmeans(hidden, KMeansSettings(clusters=2, batch=10, restarts=1))

@@ -13,13 +13,14 @@ from wavlm_meeting.wavlm.config import WavLMConfig
 
 pytest.importorskip("lhotse", reason="shards need the extra 'train'")
 
+from wavlm_meeting.pretraining.settings import BatchSettings
 from wavlm_meeting.pretraining.task import PretrainingBatch
-from wavlm_meeting.training.data import BatchSettings, SpeechBatches
+from wavlm_meeting.training.data import SpeechBatches
 from wavlm_meeting.training.shards import folder_cuts, read_shards, write_field, write_shards
 
 CONFIG = WavLMConfig(conv_layers=((8, 10, 5), (8, 8, 8), (8, 8, 8)), width=16, heads=2)
 """Frames of 320 samples."""
-SETTINGS = BatchSettings(seconds=12.0, longest_s=4.0, shortest_s=1.5, buckets=3, buffer=50)
+SETTINGS = BatchSettings(seconds=12.0, longest_s=4.0, shortest_s=1.5, buckets=3, buffer=50, block=2)
 LENGTHS = [1.2, *np.linspace(1.5, 9.0, 30).round(2).tolist()]
 
 

@@ -8,7 +8,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.units import SAMPLE_RATE
+from wavlm_meeting.wavlm.frontend import Frontend
 
 PHASES = 4
 LOWEST_HZ, HIGHEST_HZ = 60.0, 7600.0
@@ -24,13 +26,19 @@ SHAPES = ((1.0, 0.0), (3.0, 1.0), (10.0, 6.0), (-2.0, 1.0))
 
 
 @torch.no_grad()
-def start_as_filterbank(frontend: nn.Module) -> None:
-    """Set a frontend of two convolutions to magnitudes of a mel filterbank.
+def start_as_filterbank(frontend: Frontend) -> None:
+    """Set a frontend of two convolutions with LayerNorm to magnitudes of a mel filterbank.
 
     A large gain after the first norm makes GELU rectify quiet bands too. The second convolution
     sums the four phases of neighbouring frequencies over its frames; each sum appears with several
-    gains and offsets, which together tell weak bands from weaker ones as a logarithm would.
+    gains and offsets, which together tell weak bands from weaker ones as a logarithm would. Raises
+    SettingsError for another frontend.
     """
+    layers = frontend.stack()
+    if len(layers) != 2 or not isinstance(layers[0].norm, nn.LayerNorm):
+        raise SettingsError(
+            'to start as a filterbank a frontend needs two convolutions and frontend_norm = "layer".'
+        )
     first = frontend.get_parameter("layers.0.conv.weight")
     second = frontend.get_parameter("layers.1.conv.weight")
     filters, _, kernel = first.shape

@@ -1,0 +1,1 @@
+"""The 94,000 hours that WavLM was pretrained on, from their published folders to shards."""

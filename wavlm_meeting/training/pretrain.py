@@ -1,0 +1,95 @@
+"""Pretraining from shards with labels: what the recipes and `wavlm-meeting pretrain` run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightning
+
+from wavlm_meeting.checkpoints.card import Card
+from wavlm_meeting.checkpoints.microsoft import PRETRAINING
+from wavlm_meeting.checkpoints.trainings import steps_done, write_run
+from wavlm_meeting.errors import SettingsError
+from wavlm_meeting.pretraining.labels import read_clusters
+from wavlm_meeting.pretraining.settings import PretrainingSettings
+from wavlm_meeting.pretraining.task import PretrainingTask
+from wavlm_meeting.training.data import SpeechBatches
+from wavlm_meeting.training.processes import processes
+from wavlm_meeting.training.throughput import Throughput
+from wavlm_meeting.training.trainer import fit
+from wavlm_meeting.wavlm.flops import encoder_flops
+
+
+def pretrain(
+    shards: Path,
+    fields: Sequence[str],
+    folder: Path,
+    settings: PretrainingSettings,
+    noise: Path | None = None,
+    callbacks: Sequence[lightning.Callback] = (),
+) -> None:
+    """Train on the label sets `fields` of `shards` in `folder`, or go on from its checkpoint.
+
+    `noise` holds shards of noise. Raises SettingsError if labels are missing, if noise is to be
+    mixed and there is none, or if there are too few shards; TrainingError for a broken batch.
+    """
+    if noise is None and settings.mixing.probability * settings.mixing.noise_probability > 0:
+        raise SettingsError(
+            "noise_probability is above 0, but there is no noise: give shards of noise, or set it "
+            "to 0."
+        )
+    classes = classes_of(shards, fields)
+    task = PretrainingTask(settings, classes, folder)
+    if processes()[0] == 0:
+        write_run(folder, card_of(folder.name, settings, classes))
+    trainer, optimizer = settings.trainer, settings.optimizer
+    batches = SpeechBatches(
+        shards,
+        tuple(fields),
+        settings.encoder,
+        settings.batches,
+        settings.seed,
+        steps_done(folder) * trainer.accumulate,
+        noise,
+    )
+
+    def operations(lengths: list[int]) -> float:
+        parts = (encoder_flops(settings.encoder, samples) for samples in lengths)
+        return float(sum(part.training(recompute=trainer.recompute) for part in parts))
+
+    speed = Throughput(
+        operations,
+        half=optimizer.bfloat16,
+        every=trainer.log_steps * trainer.accumulate,
+    )
+    fit(
+        task,
+        batches,
+        folder,
+        steps=optimizer.steps,
+        gradient_clip=optimizer.gradient_clip,
+        strategy="fsdp" if trainer.strategy == "fsdp" else "ddp",
+        unused=settings.encoder.layer_drop > 0,
+        accumulate=trainer.accumulate,
+        checkpoint_steps=trainer.checkpoint_steps,
+        log_steps=trainer.log_steps,
+        workers=trainer.workers,
+        callbacks=(speed, *callbacks),
+    )
+
+
+def card_of(name: str, settings: PretrainingSettings, classes: Sequence[int]) -> Card:
+    """Return the card of what is pretrained; several label sets have no place in a model."""
+    head = {"classes": classes[0], "size": settings.objective.size}
+    return Card(
+        name=name,
+        version="1",
+        licence="",
+        description="A WavLM encoder, pretrained without labels.",
+        encoder=settings.encoder,
+        heads={PRETRAINING: head} if len(classes) == 1 else {},
+    )
+
+
+def classes_of(shards: Path, fields: Sequence[str]) -> list[int]:
+    """Return how many labels each field has; raises SettingsError if its clusters are missing."""
+    return [len(read_clusters(shards / f"{field}.safetensors")[0].centres) for field in fields]
