@@ -1,12 +1,15 @@
-"""`wavlm-meeting pretrain`: what a pretraining run takes."""
+"""`wavlm-meeting pretrain`: pretraining from shards, and what it takes."""
 
+import os
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wavlm_meeting.cli.options import AsJson
-from wavlm_meeting.cli.output import show_json, show_note, show_table
+from wavlm_meeting.cli.output import show_json, show_line, show_note, show_table
+from wavlm_meeting.cli.training import quieten_lightning, training_bar
 from wavlm_meeting.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -27,12 +30,50 @@ def pretrain(
     utilisation: Annotated[
         float, typer.Option(metavar="SHARE", help="Share of their peak that is assumed.")
     ] = 0.4,
+    shards: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Shards of speech to train on.")
+    ] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD", help="Labels beside them, by name; may be given again."),
+    ] = None,
+    noise: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Shards of noise to mix in.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for checkpoints and logs.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what pretraining takes: memory, seconds of audio a second, days."""
-    if not plan:
-        raise SettingsError("pretrain only plans so far: add --plan.")
-    show_plan(config, gpus, gpu, utilisation, as_json=as_json)
+    """Pretrain on shards with labels, or tell what that would take.
+
+    Run again it goes on from its last checkpoint; started by torchrun, its processes share the
+    work. The folder of --out is a model for every command that takes one.
+    """
+    if plan:
+        show_plan(config, gpus, gpu, utilisation, as_json=as_json)
+        return
+    if shards is None or not labels or out is None:
+        raise SettingsError("to train give --shards, --labels and --out; to plan, --plan.")
+    train(config, shards, labels, noise, out)
+
+
+def train(config: str, shards: Path, labels: list[str], noise: Path | None, out: Path) -> None:
+    """Train, with a bar on a terminal."""
+    try:
+        from wavlm_meeting.training.pretrain import pretrain as run
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"{error}: pretraining needs the extra 'train'; pip install 'wavlm-meeting[train]'."
+        ) from None
+    from wavlm_meeting.pretraining.settings import named_settings
+
+    quieten_lightning()
+    leads = os.environ.get("RANK", "0") == "0"
+    with training_bar(quiet=not leads) as report:
+        run(shards, labels, out, named_settings(config), noise, report)
+    if leads:
+        show_line(f"{out}: done.")
 
 
 def show_plan(config: str, gpus: int, gpu: str, utilisation: float, *, as_json: bool) -> None:

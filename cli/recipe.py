@@ -10,6 +10,7 @@ import typer
 
 from wavlm_meeting.cli.options import make_folder
 from wavlm_meeting.cli.output import show_line, show_note
+from wavlm_meeting.cli.training import quieten_lightning, training_bar
 from wavlm_meeting.errors import SettingsError
 
 app = typer.Typer(
@@ -54,27 +55,25 @@ def run(
     module = f"wavlm_meeting.recipes.{recipe.replace('-', '_')}.recipe"
     try:
         runs = import_module(module).run
-        from wavlm_meeting.cli.training import training_bar
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"{error}: recipes need the extra 'train'; pip install 'wavlm-meeting[train]'."
         ) from None
 
     show_progress_of("wavlm_meeting.recipes")
+    quieten_lightning()
     leads = os.environ.get("RANK", "0") == "0"
-    with training_bar(quiet=not leads) as bar:
-        runs(data, make_folder(out), settings, stages, [bar])
+    with training_bar(quiet=not leads) as report:
+        runs(data, make_folder(out), settings, stages, report)
     if leads:
         show_line(f"{out}: done.")
 
 
 def show_progress_of(logger: str) -> None:
-    """Show what is logged below `logger` as notes, and quieten Lightning."""
+    """Show what is logged below `logger` as notes."""
     handler = logging.Handler()
     handler.emit = lambda record: show_note(record.getMessage())  # type: ignore[method-assign]
     log = logging.getLogger(logger)
     log.setLevel(logging.INFO)
     log.addHandler(handler)
     log.propagate = False
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,12 +1,10 @@
 """The line on the terminal while a training runs."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
-import lightning
-
-from wavlm_meeting.cli.output import Status, status_bar
+from wavlm_meeting.cli.output import status_bar
 
 SHOWN = {
     "loss/prediction": "loss {:.2f}",
@@ -19,21 +17,19 @@ SHOWN = {
 """What of a training's log is shown, and how."""
 
 
-class TrainingBar(lightning.Callback):
-    """Shows how far a training is, and its last logged figures."""
-
-    def __init__(self, show: Status) -> None:
-        self.show = show
-
-    def on_train_batch_end(self, trainer: lightning.Trainer, *_args: Any) -> None:
-        """Move the bar."""
-        logged = trainer.logged_metrics
-        parts = [text.format(float(logged[name])) for name, text in SHOWN.items() if name in logged]
-        self.show(trainer.global_step, float(trainer.max_steps), ", ".join(parts))
+def quieten_lightning() -> None:
+    """Have Lightning say what is worth a warning alone."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 @contextmanager
-def training_bar(*, quiet: bool) -> Iterator[TrainingBar]:
-    """Give a callback for trainings that shows a bar on a terminal, and nothing elsewhere."""
+def training_bar(*, quiet: bool) -> Iterator[Callable[[int, int, Mapping[str, float]], None]]:
+    """Give a callback that shows how far a training is; on a terminal only."""
     with status_bar("training", quiet=quiet) as show:
-        yield TrainingBar(show)
+
+        def report(done: int, total: int, logged: Mapping[str, float]) -> None:
+            parts = [text.format(logged[name]) for name, text in SHOWN.items() if name in logged]
+            show(done, total, ", ".join(parts))
+
+        yield report

@@ -5,13 +5,12 @@ together: shards, labels and training are shared out, the rest is done by the fi
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
 from torch import Tensor
 
@@ -33,6 +32,7 @@ from wavlm_meeting.training.labelling import (
 )
 from wavlm_meeting.training.pretrain import pretrain
 from wavlm_meeting.training.processes import processes, wait_for_all
+from wavlm_meeting.training.progress import Report
 from wavlm_meeting.training.shards import read_index, read_shards, write_shards
 from wavlm_meeting.training.sources import Source
 from wavlm_meeting.wavlm.config import WavLMConfig
@@ -64,7 +64,7 @@ class Chain:
     speech: Speech
     out: Path
     settings: ChainSettings
-    callbacks: Sequence[lightning.Callback] = ()
+    report: Report | None = None
 
     def stages(self) -> list[Stage]:
         """Return the stages in their order; those that a setting makes needless are left out."""
@@ -112,7 +112,7 @@ class Chain:
     def train(self, field: str, folder: Path, settings: PretrainingSettings) -> None:
         """Pretrain in `folder` on one of the label sets."""
         noise = self.noise_shards if self.speech.noise is not None else None
-        pretrain(self.shards, (field,), folder, settings, noise, self.callbacks)
+        pretrain(self.shards, (field,), folder, settings, noise, self.report)
 
     def _label_stage(
         self, field: str, features: Callable[[], FrameFeatures], settings: LabelSettings

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import lightning
 from pydantic import Field
 
 from wavlm_meeting.recipes.mix94k.corpora import corpus_cuts
 from wavlm_meeting.recipes.pretraining import Chain, Speech
 from wavlm_meeting.recipes.pretraining_settings import ChainSettings, recipe_settings
 from wavlm_meeting.recipes.stages import run_stages
+from wavlm_meeting.training.progress import Report
 from wavlm_meeting.training.sources import Source
 
 
@@ -27,11 +27,12 @@ def run(
     out: Path,
     settings: str | None = None,
     stages: str = "",
-    callbacks: Sequence[lightning.Callback] = (),
+    report: Report | None = None,
 ) -> None:
     """Run the stages, or those from a to b of `stages` = "a..b", on the corpora below `data`.
 
-    Raises SettingsError for a stage that is none, and where a corpus is missing.
+    `report` is told how far a training is. Raises SettingsError for a stage that is none,
+    and where a corpus is missing.
     """
     chosen = recipe_settings(Path(__file__).parent, settings or "base", Mix94kSettings)
 
@@ -42,7 +43,7 @@ def run(
         return _all_of(chosen.noise, data)
 
     origin = {"data": str(data.resolve()), "corpora": chosen.corpora}
-    chain = Chain(Speech(speech, origin, noise if chosen.noise else None), out, chosen, callbacks)
+    chain = Chain(Speech(speech, origin, noise if chosen.noise else None), out, chosen, report)
     run_stages(chain.stages(), out, stages)
 
 

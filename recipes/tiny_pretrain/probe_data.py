@@ -261,7 +261,7 @@ def _collection(corpus: Path, spoken: list[Row], noises: list[Row]) -> Collectio
     waves = [_decode(corpus / row.path) for row in (*spoken, *noises)]
     voices: dict[str, list[Utterance]] = {}
     sources: dict[str, list[str]] = {}
-    speech_of = find_speech(waves[: len(spoken)])
+    speech_of = find_speech([*waves[: len(spoken)]])  # a list of any integers
     for index, (row, spans) in enumerate(zip(spoken, speech_of, strict=True)):
         if not len(spans):
             continue

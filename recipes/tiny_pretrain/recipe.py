@@ -1,10 +1,7 @@
 """A small WavLM from a folder of speech: labels, HuBERT, better labels, WavLM, probes."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
-
-import lightning
 
 from wavlm_meeting.checkpoints.loading import load_encoder
 from wavlm_meeting.recipes.pretraining import Chain
@@ -13,6 +10,7 @@ from wavlm_meeting.recipes.stages import Stage, run_stages
 from wavlm_meeting.recipes.tiny_pretrain.ablation import Ablation, AblationSettings, write_scores
 from wavlm_meeting.recipes.tiny_pretrain.probes import ProbeSettings, run_probes
 from wavlm_meeting.recipes.tiny_pretrain.speech import MANIFEST, speech_below
+from wavlm_meeting.training.progress import Report
 
 log = logging.getLogger(__name__)
 
@@ -31,16 +29,17 @@ def run(
     out: Path,
     settings: str | None = None,
     stages: str = "",
-    callbacks: Sequence[lightning.Callback] = (),
+    report: Report | None = None,
 ) -> None:
     """Run the stages, or those from a to b of `stages` = "a..b", on the speech in `data`.
 
-    Raises AudioError if there is no speech, SettingsError for a stage that is none.
+    `report` is told how far a training is. Raises AudioError if there is no speech,
+    SettingsError for a stage that is none.
     """
     chosen = recipe_settings(
         Path(__file__).parent, settings or "tiny_pretrain", TinyPretrainSettings
     )
-    chain = Chain(speech_below(data), out, chosen, callbacks)
+    chain = Chain(speech_below(data), out, chosen, report)
     run_stages([*chain.stages(), *_judged(chain, data, chosen)], out, stages)
 
 

@@ -16,7 +16,7 @@ from wavlm_meeting.training.sources import Source, Unreadable, folder_cuts
 
 MANIFEST = "manifest.csv"
 WORD_S = {"speech_commands": 1.0}
-"""Seconds of each word in the sources whose words are evenly spaced: clips of one second, joined."""
+"""Seconds of a word in the sources whose words are evenly spaced: clips of one second, joined."""
 
 
 @dataclass(frozen=True)

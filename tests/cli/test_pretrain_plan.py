@@ -88,7 +88,6 @@ def test_options_are_those_of_the_function() -> None:
         (("bse", "--plan"), ("no size 'bse'", *size_names())),
         (("gone.toml", "--plan"), ("gone.toml: no such file",)),
         (("base", "--plan", "--gpus", "0"), ("--gpus", "1")),
-        (("base", "--plan", "--gpu", "v100"), ("no GPU 'v100'", *GPUS)),
         (("base",), ("--plan",)),
     ],
 )

@@ -21,8 +21,10 @@ from wavlm_meeting.wavlm.model import WavLM
 
 
 def read_model(path: Path) -> Bundle:
-    """Read a model from a bundle, a Hugging Face folder, Microsoft's or torchaudio's file, or the
-    folder of a training.
+    """Read a model in any known layout.
+
+    A bundle, a folder of a Hugging Face model or of a training, one of the latter's checkpoints, or
+    a file in Microsoft's, fairseq's or torchaudio's layout.
 
     Raises:
         CheckpointError: It is none of them, damaged, or does not fit its own settings.

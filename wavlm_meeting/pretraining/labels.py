@@ -77,8 +77,8 @@ def sample_frames(
         kept[seen : seen + room] = frames[:room]
         later = np.arange(seen + room, seen + len(frames))
         place = rng.integers(0, later + 1) if len(later) else later
-        for row, slot in zip(np.flatnonzero(place < most) + room, place[place < most], strict=True):
-            kept[int(slot)] = frames[int(row)]
+        # Where a slot is drawn twice, numpy keeps the last, as one frame after the other would.
+        kept.numpy()[place[place < most]] = frames.numpy()[np.flatnonzero(place < most) + room]
         seen += len(frames)
     if kept is None:
         raise SettingsError("no audio to take frames from.")

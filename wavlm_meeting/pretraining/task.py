@@ -123,8 +123,8 @@ class PretrainingTask(lightning.LightningModule):
 
     def optimizer_step(
         self,
-        epoch: int,
-        batch_idx: int,
+        epoch: int,  # noqa: ARG002 - Lightning gives it
+        batch_idx: int,  # noqa: ARG002 - and this
         optimizer: Optimizer,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:

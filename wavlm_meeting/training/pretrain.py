@@ -3,17 +3,19 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import lightning
+import torch
 
 from wavlm_meeting.checkpoints.card import Card
 from wavlm_meeting.checkpoints.microsoft import PRETRAINING
 from wavlm_meeting.checkpoints.trainings import steps_done, write_run
 from wavlm_meeting.errors import SettingsError
+from wavlm_meeting.pretraining.estimate import Strategy, choose_strategy
 from wavlm_meeting.pretraining.labels import read_clusters
 from wavlm_meeting.pretraining.settings import PretrainingSettings
 from wavlm_meeting.pretraining.task import PretrainingTask
 from wavlm_meeting.training.data import SpeechBatches
 from wavlm_meeting.training.processes import processes
+from wavlm_meeting.training.progress import Progress, Report
 from wavlm_meeting.training.throughput import Throughput
 from wavlm_meeting.training.trainer import fit
 from wavlm_meeting.wavlm.flops import encoder_flops
@@ -25,7 +27,7 @@ def pretrain(
     folder: Path,
     settings: PretrainingSettings,
     noise: Path | None = None,
-    callbacks: Sequence[lightning.Callback] = (),
+    report: Report | None = None,
 ) -> None:
     """Train on the label sets `fields` of `shards` in `folder`, or go on from its checkpoint.
 
@@ -67,14 +69,22 @@ def pretrain(
         folder,
         steps=optimizer.steps,
         gradient_clip=optimizer.gradient_clip,
-        strategy="fsdp" if trainer.strategy == "fsdp" else "ddp",
+        strategy=_strategy(settings, classes),
         unused=settings.encoder.layer_drop > 0,
         accumulate=trainer.accumulate,
         checkpoint_steps=trainer.checkpoint_steps,
         log_steps=trainer.log_steps,
         workers=trainer.workers,
-        callbacks=(speed, *callbacks),
+        callbacks=[speed] if report is None else [speed, Progress(report)],
     )
+
+
+def _strategy(settings: PretrainingSettings, classes: Sequence[int]) -> Strategy:
+    """Resolve "auto" for the GPUs that are here; without any, weights are copied."""
+    if not torch.cuda.is_available():
+        return "fsdp" if settings.trainer.strategy == "fsdp" else "ddp"
+    memory = torch.cuda.get_device_properties(0).total_memory
+    return choose_strategy(settings, classes, processes()[1], memory)
 
 
 def card_of(name: str, settings: PretrainingSettings, classes: Sequence[int]) -> Card:

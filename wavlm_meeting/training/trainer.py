@@ -69,5 +69,5 @@ def _strategy(name: str, world: int, *, unused: bool) -> Strategy | Literal["aut
     if name == "fsdp":
         return ModelParallelStrategy(data_parallel_size=world, tensor_parallel_size=1)
     if world > 1:
-        return DDPStrategy(find_unused_parameters=unused)
+        return DDPStrategy(find_unused_parameters=unused, gradient_as_bucket_view=True)
     return "auto"

@@ -23,7 +23,7 @@ from wavlm_meeting.wavlm.dropout import draw_kept, kept_share
 from wavlm_meeting.wavlm.ops import onednn_multiplies
 
 CPU_BLOCK = 1 << 18
-"""Scores of one head in a block, so that a block stays in a core's cache."""
+"""Scores that stay in a core's cache: those of one head in a block, or of a few short ones."""
 CUDA_BLOCK = 1 << 26
 """Scores in a block on a GPU: enough to fill it, 256 MiB in float32."""
 MAX_ROWS = 256
@@ -163,7 +163,7 @@ class _Block:
         return torch.softmax(scores, dim=2)
 
     def kept(self) -> Tensor:
-        """Draw which weights (h, R, length) are kept, the same ones whenever it is asked."""
+        """Draw 1 for weights (h, R, length) that are kept, else 0, the same whenever it is asked."""
         generator = torch.Generator(self.table.device).manual_seed(self.seed)
         return draw_kept(self.table.shape, self.dropout, self.table.device, generator)
 
@@ -181,12 +181,12 @@ def _blocks(
     """Cut the work into blocks: utterance by utterance, a few heads and rows at a time."""
     all_heads = query.shape[2]
     table = toeplitz.flip(1)
-    step = all_heads if query.is_cuda else min(all_heads, torch.get_num_threads())
     for utterance, length in enumerate(lengths):
         if query.is_cuda:
-            rows = max(1, CUDA_BLOCK // (all_heads * length))
+            rows, step = max(1, CUDA_BLOCK // (all_heads * length)), all_heads
         else:
             rows = min(MAX_ROWS, max(16, CPU_BLOCK // length))
+            step = max(torch.get_num_threads(), CPU_BLOCK // (min(rows, length) * length))
         for first in range(0, all_heads, step):
             heads = slice(first, min(first + step, all_heads))
             turned_key, turned_value = (

@@ -80,7 +80,8 @@ class _ConvGelu(torch.autograd.Function):
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
         x, matrix, convolved, scale, offset = ctx.saved_tensors
         kernel, stride, shift_dtype = ctx.rest
-        d_matrix = torch.zeros_like(matrix, dtype=_wide(matrix))
+        # Transposed, since a product is slow where its result is long and thin.
+        d_matrix = torch.zeros_like(matrix.mT, dtype=_wide(matrix))  # (B or 1, K C, C')
         d_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
         d_scale, d_offset = (None if t is None else torch.zeros_like(t) for t in (scale, offset))
         d_shift = x.new_zeros(len(x), 1, matrix.shape[1], dtype=shift_dtype or _wide(x))
@@ -99,12 +100,12 @@ class _ConvGelu(torch.autograd.Function):
                     d_shift[index] += d_tile.sum(dim=0)
                 d_y[rows] = d_tile
             for columns, piece in _pieces(utterance, kernel, stride):
-                d_matrix[own, :, columns] += d_y.T @ piece
+                d_matrix[own, columns] += piece.T @ d_y
             if d_x is not None:
                 for columns, piece in _pieces(d_x[index], kernel, stride):
                     piece.addmm_(d_y, matrix[own, :, columns])
         shift_gradient = None if shift_dtype is None else d_shift
-        gradients = (d_x, d_matrix.to(matrix.dtype), shift_gradient, d_scale, d_offset)
+        gradients = (d_x, d_matrix.mT.to(matrix.dtype), shift_gradient, d_scale, d_offset)
         return *gradients, None, None, None
 
 

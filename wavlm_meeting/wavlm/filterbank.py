@@ -37,7 +37,8 @@ def start_as_filterbank(frontend: Frontend) -> None:
     layers = frontend.stack()
     if len(layers) != 2 or not isinstance(layers[0].norm, nn.LayerNorm):
         raise SettingsError(
-            'to start as a filterbank a frontend needs two convolutions and frontend_norm = "layer".'
+            "a start as a filterbank needs a frontend of two convolutions with frontend_norm = "
+            '"layer".'
         )
     first = frontend.get_parameter("layers.0.conv.weight")
     second = frontend.get_parameter("layers.1.conv.weight")

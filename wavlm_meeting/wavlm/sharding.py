@@ -16,7 +16,11 @@ def shard_layers(
     With `half`, what is gathered and computed with is in that dtype; weights, gradients and what
     the optimiser keeps are float32.
     """
-    policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32 if half else None)
+    policy = MixedPrecisionPolicy(
+        param_dtype=half,
+        reduce_dtype=torch.float32 if half else None,
+        cast_forward_inputs=False,  # samples span more than a half holds
+    )
     for layer in layers:
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh, mp_policy=policy)
