@@ -184,9 +184,7 @@ class Chain:
     def _units(self) -> FrameFeatures:
         settings, first = self.settings.units, self.settings.first
         if settings.encoder is None and first is None:
-            raise SettingsError(
-                "units come from first or from units.encoder: give one of them."
-            )
+            raise SettingsError("units come from first or from units.encoder: give one of them.")
         encoder = load_encoder(settings.encoder or self.out / "first", resolve_device("auto"))
         layer = settings.layer
         if layer is None:

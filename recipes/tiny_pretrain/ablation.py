@@ -16,8 +16,12 @@ from wavlm_meeting.pretraining.settings import PretrainingSettings
 from wavlm_meeting.pretraining.task import PretrainingTask
 from wavlm_meeting.recipes.pretraining import UNITS, Chain
 from wavlm_meeting.recipes.stages import Stage
-from wavlm_meeting.recipes.tiny_pretrain.probes import ProbeSettings, run_probes
+from wavlm_meeting.recipes.tiny_pretrain.probe_features import fbank_features
+from wavlm_meeting.recipes.tiny_pretrain.probes import ProbeSettings, probe_features, run_probes
 from wavlm_meeting.wavlm.model import WavLM
+
+LOG_MEL = "log-mel"
+"""The row of the probes on a filterbank instead of an encoder."""
 
 VARIANTS: dict[str, dict[str, Any] | None] = {
     "random": None,
@@ -67,7 +71,8 @@ class Ablation:
             for seed in self.settings.seeds
             for name in VARIANTS
         ]
-        return [*runs, Stage("table", self._table, {})]
+        log_mel = Stage(LOG_MEL, self._log_mel, {"probes": self.probes.model_dump()})
+        return [*runs, log_mel, Stage("table", self._table, {})]
 
     @property
     def folder(self) -> Path:
@@ -79,6 +84,11 @@ class Ablation:
         encoder = self._encoder(name, seed)
         scores = run_probes(encoder, self.corpus, self.chain.out / "probes", self.probes)
         write_scores(self.folder / f"{name}-{seed}.json", scores.as_dict())
+
+    def _log_mel(self) -> None:
+        work = self.chain.out / "probes"
+        scores = probe_features(fbank_features(), self.corpus, work, self.probes)
+        write_scores(self.folder / f"{LOG_MEL}.json", scores.as_dict())
 
     def _encoder(self, name: str, seed: int) -> WavLM:
         second = self.chain.settings.second
@@ -94,12 +104,14 @@ class Ablation:
         return load_encoder(folder)
 
     def _table(self) -> None:
+        names = {LOG_MEL: [LOG_MEL]}
+        names |= {name: [f"{name}-{seed}" for seed in self.settings.seeds] for name in VARIANTS}
         rows = {
-            name: [
-                json.loads((self.folder / f"{name}-{seed}.json").read_text(encoding="utf-8"))
-                for seed in self.settings.seeds
+            row: [
+                json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
+                for name in own
             ]
-            for name in VARIANTS
+            for row, own in names.items()
         }
         with atomic_write(self.folder / "table.md") as temporary:
             temporary.write_text(table(rows), encoding="utf-8")

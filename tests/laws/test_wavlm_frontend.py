@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wavlm_meeting.wavlm import convolution, moments, tiling
+from wavlm_meeting.wavlm import convolution, moments, ops, tiling
 from wavlm_meeting.wavlm.config import WavLMConfig
 from wavlm_meeting.wavlm.fastconv import fast_conv3, fast_taps
 from wavlm_meeting.wavlm.frontend import Frontend
@@ -154,6 +154,33 @@ def test_position_follows_its_weights() -> None:
         position.load_state_dict(PositionalConv(8, 4, 2).state_dict())
         loaded = position(x)
     torch.testing.assert_close(loaded, position(x).detach())
+
+
+def test_position_trains_after_inference() -> None:
+    """What is kept from a pass in inference mode serves a later one with gradients."""
+    torch.manual_seed(0)
+    position = PositionalConv(8, 5, 2)
+    x = torch.randn(1, 20, 8)
+    with torch.inference_mode():
+        before = position(x)
+    after = position(x)
+    after.sum().backward()
+    torch.testing.assert_close(after, before.clone())
+    assert position.weight_v.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_gelu_gradient_in_halves(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Computed in parts, it is float32's gradient rounded once."""
+    monkeypatch.setattr(ops, "PART", 10)
+    torch.manual_seed(0)
+    x = torch.randn(3, 16).to(dtype).requires_grad_()
+    direction = torch.randn(3, 16).to(dtype)
+    weight = torch.eye(16, dtype=dtype)
+    (found,) = torch.autograd.grad(gelu_linear(x, weight), x, direction)
+    wide = x.detach().float().requires_grad_()
+    (expected,) = torch.autograd.grad(F.gelu(wide), wide, direction.float())
+    torch.testing.assert_close(found, expected.to(dtype))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

@@ -1,5 +1,8 @@
 """The chain from speech to a pretrained WavLM, scaled down, as typed."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from commands import Command, assert_refused
+from commands import COMMAND, Command, assert_refused
 from wavlm_meeting import load_encoder
 from wavlm_meeting.audio import read_audio
 from wavlm_meeting.checkpoints.bundle import read_bundle
@@ -15,6 +18,9 @@ from wavlm_meeting.checkpoints.bundle import read_bundle
 pytest.importorskip("lhotse", reason="training needs the extra 'train'")
 pytest.importorskip("lightning", reason="training needs the extra 'train'")
 pytest.importorskip("torchaudio", reason="MFCC need the extra 'train'")
+
+from wavlm_meeting.training.log import read_log
+from wavlm_meeting.training.shards import read_index
 
 ENCODER = """
 conv_layers = [[32, 400, 160], [24, 4, 4]]
@@ -48,6 +54,7 @@ bfloat16 = false
 """
 SETTINGS = f"""
 name = "small"
+shard_cuts = 2
 licence = "CC0-1.0"
 [mfcc]
 frames = 2000
@@ -122,6 +129,29 @@ def test_from_speech_to_a_bundle(command: Command) -> None:
         states = load_encoder(command.folder / target)(wave).hidden_states
         expected = load_encoder(command.folder / "work" / "bundle")(wave).hidden_states
         assert states[-1].allclose(expected[-1], atol=1e-5)
+
+
+def test_two_processes_share_the_work(command: Command) -> None:
+    """torchrun: both write shards and labels and train together; the result is one model."""
+    torchrun = Path(sys.executable).with_name("torchrun")
+    words = [torchrun, "--standalone", "--nproc-per-node=2", "--no-python", COMMAND]
+    words += ["recipe", "run", "tiny-pretrain", "--data", "speech", "--out", "two"]
+    answer = subprocess.run(
+        [*words, "--settings", "small.toml"],
+        cwd=command.folder, capture_output=True, text=True, check=False, timeout=600,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.count("done.") == 1
+    shards = command.folder / "two" / "shards"
+    assert {path.name for path in shards.glob("index*")} == {
+        "index.0-of-2.jsonl",
+        "index.1-of-2.jsonl",
+    }
+    assert sum(shard.cuts for shard in read_index(shards)) == 7
+    assert len(read_log(command.folder / "two" / "second")) == 5
+    encoder = load_encoder(command.folder / "two" / "bundle")
+    assert all(parameter.isfinite().all() for parameter in encoder.parameters())
 
 
 def test_wrong_names_are_one_line(command: Command) -> None:

@@ -85,8 +85,12 @@ class PretrainingTask(lightning.LightningModule):
             half = torch.bfloat16 if self.settings.optimizer.bfloat16 else None
             shard_layers(self.model, layers, self.device_mesh["data_parallel"], half)
         if self.settings.trainer.compile:
-            for layer in layers:
-                layer.compile()
+            self.compile_layers()
+
+    def compile_layers(self) -> None:
+        """Compile each layer by itself: they are alike, and what is between them is cheap."""
+        for layer in self.model.encoder.layers:
+            layer.compile()
 
     def losses(
         self, batch: PretrainingBatch, share: Share | None = None, kept: list[bool] | None = None

@@ -204,10 +204,31 @@ def _write_cut(writer: SharWriter, source: Source) -> float | Unreadable:
     if source.duration < SHORTEST_S:
         return Unreadable(source.id, f"shorter than {SHORTEST_S:g} s")
     try:
-        writer.write(_mono(source).resample(SAMPLE_RATE))
+        writer.write(_mono(_timed_from_start(source)).resample(SAMPLE_RATE))
     except Exception as error:  # noqa: BLE001 - whatever a decoder raises on a broken file
         return Unreadable(source.id, reason_of(error))
     return float(source.duration)
+
+
+def _timed_from_start(cut: Cut) -> Cut:
+    """Return a cut whose alignments count from its own start.
+
+    In Lhotse they count from the recording's, and in a shard the cut is the whole recording.
+    """
+    if not cut.start or not any(part.alignment for part in cut.supervisions):
+        return cut
+    moved = fastcopy(cut)
+    moved.supervisions = [
+        fastcopy(
+            part,
+            alignment={
+                kind: [item.with_offset(-cut.start) for item in items]
+                for kind, items in (part.alignment or {}).items()
+            },
+        )
+        for part in cut.supervisions
+    ]
+    return moved
 
 
 def _mono(cut: Cut) -> Cut:

@@ -163,7 +163,7 @@ class _Block:
         return torch.softmax(scores, dim=2)
 
     def kept(self) -> Tensor:
-        """Draw 1 for weights (h, R, length) that are kept, else 0, the same whenever it is asked."""
+        """Draw 1 for each weight (h, R, length) that is kept, else 0; the same at each call."""
         generator = torch.Generator(self.table.device).manual_seed(self.seed)
         return draw_kept(self.table.shape, self.dropout, self.table.device, generator)
 

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from wavlm_meeting.wavlm.attention import Context, SelfAttention
 from wavlm_meeting.wavlm.config import WavLMConfig
 from wavlm_meeting.wavlm.dropout import dropout
-from wavlm_meeting.wavlm.frontend import NORM_EPS
-from wavlm_meeting.wavlm.ops import gelu_linear
+from wavlm_meeting.wavlm.ops import NORM_EPS, gelu_linear
 
 
 class FeedForward(nn.Module):

@@ -1,9 +1,10 @@
 """Where a frame stands: the positional convolution and the buckets of relative positions.
 
-B batch, T frames, D width, K kernel, G groups, H heads.
+B batch, T frames, D width, K kernel, G groups, F frequencies, H heads.
 """
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -29,8 +30,9 @@ class PositionalConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, T, D) to the position term (B, T, D)."""
         if x.device.type == "cpu":
-            y = fft_conv(x.float(), self._spectrum(), self.kernel) + self.bias
-            return F.gelu(y).to(x.dtype)
+            with torch.autocast("cpu", enabled=False):
+                y = fft_conv(x.float(), self._spectrum(), self.kernel) + self.bias
+                return F.gelu(y).to(x.dtype)
         y = F.conv1d(
             x.transpose(1, 2),
             self._weight().to(x.dtype),
@@ -56,10 +58,16 @@ class PositionalConv(nn.Module):
 
 
 def kernel_spectrum(weight: Tensor, groups: int) -> Tensor:
-    """Transform (D, D / G, K) for `fft_conv`: (F, G, D / G in, D / G out), conjugated."""
-    size = 1 << (2 * weight.shape[2] - 1).bit_length()
-    spectrum = torch.fft.rfft(weight.view(groups, -1, *weight.shape[1:]), size)
-    return torch.conj_physical(spectrum.permute(3, 0, 2, 1)).contiguous()
+    """Transform (D, D / G, K) for `fft_conv`: (F, G, D / G in, D / G out), conjugated.
+
+    By a product and not by FFT: its results come in the order that is needed.
+    """
+    kernel = weight.shape[2]
+    taps = weight.view(groups, -1, *weight.shape[1:]).permute(3, 0, 2, 1)  # (K, G, in, out)
+    cosine, sine = _fourier_matrices(1 << (2 * kernel - 1).bit_length(), kernel)
+    taps_in_rows = taps.flatten(1)
+    spectrum = torch.complex(cosine @ taps_in_rows, sine @ taps_in_rows)
+    return spectrum.view(-1, *taps.shape[1:])
 
 
 def fft_conv(x: Tensor, spectrum: Tensor, kernel: int) -> Tensor:
@@ -81,6 +89,16 @@ def fft_conv(x: Tensor, spectrum: Tensor, kernel: int) -> Tensor:
     product = product.view(*product.shape[:2], batch, blocks, -1)
     y: Tensor = torch.fft.irfft(product.permute(2, 3, 1, 4, 0), size)  # (B, blocks, G, D / G, size)
     return y[..., :hop].flatten(2, 3).transpose(2, 3).flatten(1, 2)[:, :frames]
+
+
+@lru_cache
+def _fourier_matrices(size: int, kernel: int) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines (F, K) of the frequencies of K frames padded to `size`."""
+    with torch.inference_mode(mode=False):  # they are kept, and gradients will need them
+        frequencies = torch.arange(size // 2 + 1, device="cpu")
+        turns = frequencies[:, None] * torch.arange(kernel, device="cpu") % size
+        angles = turns.double() * (2 * math.pi / size)
+        return angles.cos().float(), angles.sin().float()
 
 
 def _norm_over_channels(weight: Tensor) -> Tensor:

@@ -15,6 +15,9 @@ from wavlm_meeting.errors import AudioError, SettingsError
 
 pytest.importorskip("lhotse", reason="shards need the extra 'train'")
 
+from lhotse import MonoCut, Recording, SupervisionSegment
+from lhotse.supervision import AlignmentItem
+
 from wavlm_meeting.training.shards import (
     INDEX,
     folder_cuts,
@@ -256,3 +259,18 @@ def test_no_index_is_said(tmp_path: Path) -> None:
     (tmp_path / INDEX).write_text(json.dumps({"number": 0, "cuts": 0, "seconds": 0, "consumed": 1,
                                               "skipped": [["a", "b"]]}) + "\n")  # fmt: skip
     assert read_index(tmp_path)[0].skipped[0].reason == "b"
+
+
+def test_words_stay_where_they_are_spoken(tmp_path: Path) -> None:
+    """A piece from the middle of a recording: its words' times count from its own start."""
+    (path,) = tones(tmp_path / "in", [4.0])
+    recording = Recording.from_file(path)
+    word = AlignmentItem("word", 2.5, 0.5)
+    said = SupervisionSegment("said", recording.id, 1.0, 2.0).with_alignment("word", [word])
+    piece = MonoCut("piece", 1.0, 3.0, 0, recording=recording, supervisions=[said])
+    write_shards([piece], tmp_path / "out")
+    (found,) = read_shards(tmp_path / "out")
+    (item,) = found.supervisions[0].alignment["word"]
+    assert (item.start, item.duration) == (1.5, 0.5)
+    assert found.supervisions[0].start == 1.0
+    assert word.start == 2.5

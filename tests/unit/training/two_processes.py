@@ -2,8 +2,8 @@
 
     two_processes.py FOLDER STEPS ddp|fsdp [VALUES]
 
-VALUES are settings as JSON, laid over those below; the utterances whose batch is in its list `broken`
-hold NaN.
+VALUES are settings as JSON, laid over those below; the last utterance of the batches in its list
+`broken` holds NaN.
 """
 
 import json
@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import IterableDataset
 
+from wavlm_meeting.checkpoints.trainings import steps_done
 from wavlm_meeting.config import parse_settings
 from wavlm_meeting.pretraining.settings import PretrainingSettings
 from wavlm_meeting.pretraining.task import PretrainingBatch, PretrainingTask
