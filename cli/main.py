@@ -24,9 +24,7 @@ app.add_typer(models.app, name="models")
 app.command(
     "manifest", short_help="Write speech into shards to pretrain on.", no_args_is_help=True
 )(manifest.manifest)
-app.command("pretrain", short_help="Pretrain, or plan it.", no_args_is_help=True)(
-    pretrain.pretrain
-)
+app.command("pretrain", short_help="Pretrain, or plan it.", no_args_is_help=True)(pretrain.pretrain)
 app.add_typer(recipe.app, name="recipe")
 app.command("doctor", short_help="Tell what is broken here, and its cure.")(doctor.doctor)
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, cast
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
@@ -81,9 +82,10 @@ class PretrainingTask(lightning.LightningModule):
     def configure_model(self) -> None:
         """Shard the model over processes where the strategy says so, and compile its layers."""
         layers = self.model.encoder.layers
-        if isinstance(self.trainer.strategy, ModelParallelStrategy):
+        strategy = self.trainer.strategy
+        if isinstance(strategy, ModelParallelStrategy):
             half = torch.bfloat16 if self.settings.optimizer.bfloat16 else None
-            shard_layers(self.model, layers, self.device_mesh["data_parallel"], half)
+            shard_layers(self.model, layers, strategy.device_mesh["data_parallel"], half)
         if self.settings.trainer.compile:
             self.compile_layers()
 
@@ -129,7 +131,7 @@ class PretrainingTask(lightning.LightningModule):
         self,
         epoch: int,  # noqa: ARG002 - Lightning gives it
         batch_idx: int,  # noqa: ARG002 - and this
-        optimizer: Optimizer,
+        optimizer: Optimizer | LightningOptimizer,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         """Move the weights, unless one of the update's batches was broken."""
@@ -145,11 +147,10 @@ class PretrainingTask(lightning.LightningModule):
         settings = self.settings.optimizer
         first = self.model.encoder.frontend.stack()[0].conv.weight
         rest = [parameter for parameter in self.parameters() if parameter is not first]
+        slowly = settings.first_convolution * settings.learning_rate
+        groups: list[dict[str, Any]] = [{"params": rest}, {"params": [first], "lr": slowly}]
         optimizer = torch.optim.AdamW(
-            [
-                {"params": rest},
-                {"params": [first], "lr": settings.first_convolution * settings.learning_rate},
-            ],
+            groups,
             lr=settings.learning_rate,
             betas=(0.9, 0.98),
             eps=1e-6,

@@ -9,6 +9,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from wavlm_meeting.files import atomic_write
+from wavlm_meeting.training.processes import processes
 
 NAME = "metrics.jsonl"
 
@@ -32,7 +33,7 @@ class LineLogger(Logger):
     def __init__(self, folder: Path, first: int) -> None:
         super().__init__()
         self.folder = folder / "log"
-        if rank_zero_only.rank == 0:
+        if processes()[0] == 0:
             self._keep_before(first)
 
     @property

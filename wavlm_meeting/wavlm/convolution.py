@@ -37,10 +37,8 @@ def conv_gelu(
     `matrix` is (B or 1, C', K C) in the dtype of `x`, the one that products are in; `shift` is
     (B, 1, C'), `norm` the scale and shift (C') of a LayerNorm.
     """
-    scale, offset = (None, None) if norm is None else (part.to(_wide(x)) for part in norm)
-    result: Tensor = _ConvGelu.apply(
-        x.contiguous(), matrix, shift, scale, offset, kernel, stride, dtype
-    )
+    wide = (None, None) if norm is None else tuple(part.to(_wide(x)) for part in norm)
+    result: Tensor = _ConvGelu.apply(x.contiguous(), matrix, shift, *wide, kernel, stride, dtype)
     return result
 
 
@@ -83,7 +81,7 @@ class _ConvGelu(torch.autograd.Function):
         # Transposed, since a product is slow where its result is long and thin.
         d_matrix = torch.zeros_like(matrix.mT, dtype=_wide(matrix))  # (B or 1, K C, C')
         d_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
-        d_scale, d_offset = (None if t is None else torch.zeros_like(t) for t in (scale, offset))
+        d_norm = [] if scale is None else [torch.zeros_like(scale), torch.zeros_like(offset)]
         d_shift = x.new_zeros(len(x), 1, matrix.shape[1], dtype=shift_dtype or _wide(x))
         d_y = torch.empty_like(convolved[0], dtype=x.dtype)
         for index, utterance in enumerate(x):
@@ -93,9 +91,9 @@ class _ConvGelu(torch.autograd.Function):
                 if scale is None:
                     d_tile = torch.ops.aten.gelu_backward(d_tile, y)
                 else:
-                    d_tile, *d_norm = _norm_gelu_backward(d_tile, y, scale, offset)
-                    d_scale += d_norm[0]
-                    d_offset += d_norm[1]
+                    d_tile, *parts = _norm_gelu_backward(d_tile, y, scale, offset)
+                    for total, part in zip(d_norm, parts, strict=True):
+                        total += part  # noqa: PLW2901 - in place
                 if shift_dtype is not None:
                     d_shift[index] += d_tile.sum(dim=0)
                 d_y[rows] = d_tile
@@ -105,7 +103,7 @@ class _ConvGelu(torch.autograd.Function):
                 for columns, piece in _pieces(d_x[index], kernel, stride):
                     piece.addmm_(d_y, matrix[own, :, columns])
         shift_gradient = None if shift_dtype is None else d_shift
-        gradients = (d_x, d_matrix.mT.to(matrix.dtype), shift_gradient, d_scale, d_offset)
+        gradients = (d_x, d_matrix.mT.to(matrix.dtype), shift_gradient, *(d_norm or (None, None)))
         return *gradients, None, None, None
 
 

@@ -17,12 +17,12 @@ from wavlm_meeting.wavlm.attention import Attention, Context, choose_attention
 from wavlm_meeting.wavlm.config import WavLMConfig
 from wavlm_meeting.wavlm.encoder import EncoderLayer
 from wavlm_meeting.wavlm.frontend import (
-    NORM_EPS,
     Frontend,
     Projection,
     normalize_waveforms,
     valid_mask,
 )
+from wavlm_meeting.wavlm.ops import NORM_EPS
 from wavlm_meeting.wavlm.position import PositionalConv, toeplitz_table
 from wavlm_meeting.wavlm.tiling import tiled_frontend, tiling_pays
 
