@@ -155,6 +155,7 @@ class PretrainingTask(lightning.LightningModule):
             betas=(0.9, 0.98),
             eps=1e-6,
             weight_decay=settings.weight_decay,
+            fused=True,
         )
         rise = settings.warmup * settings.steps
 

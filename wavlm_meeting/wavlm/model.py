@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from wavlm_meeting.errors import AudioError, SettingsError
 from wavlm_meeting.wavlm.attention import Attention, Context, choose_attention
 from wavlm_meeting.wavlm.config import WavLMConfig
+from wavlm_meeting.wavlm.dropout import dropout
 from wavlm_meeting.wavlm.encoder import EncoderLayer
 from wavlm_meeting.wavlm.frontend import (
     Frontend,
@@ -128,7 +128,7 @@ class WavLM(nn.Module):
         layers are dropped at random in training. Returns the L + 1 hidden states (B, T, D).
         """
         frames = x.shape[1]
-        x = F.dropout(x, self.config.dropout, self.training)
+        x = dropout(x, self.config.dropout, self.training)
         if masked is not None:
             x = torch.where(masked[..., None], self.mask_embedding.to(x.dtype), x)
         if padded:
@@ -136,7 +136,7 @@ class WavLM(nn.Module):
         x = x + self.position(x)
         if not self.config.pre_norm:
             x = self.norm(x)
-        x = F.dropout(x, self.config.dropout, self.training)
+        x = dropout(x, self.config.dropout, self.training)
         context = Context(
             self._toeplitz(frames),
             lengths,
