@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from commands import COMMAND, Command, assert_refused
 from wavlm_meeting import load_encoder
@@ -98,14 +99,20 @@ def start(root: Path, out: str) -> subprocess.Popen[bytes]:
         )
 
 
-def test_killed_in_mid_epoch_it_goes_on_as_if_it_had_not_been(shards: Path) -> None:
+@pytest.fixture(scope="module")
+def whole(shards: Path) -> Path:
+    """Train without a stop."""
+    done = start(shards, "whole")
+    assert done.wait(300) == 0, (shards / "whole.txt").read_text()
+    return shards / "whole"
+
+
+def test_killed_in_mid_epoch_it_goes_on_as_if_it_had_not_been(shards: Path, whole: Path) -> None:
     """`kill -9` past a checkpoint, then the same command: each loss is that of an unbroken run.
 
     Noise, mixing, masks, dropout, dropped layers, two workers and accumulation are all on.
     """
-    whole = start(shards, "whole")
-    assert whole.wait(300) == 0, (shards / "whole.txt").read_text()
-    assert len(losses(shards / "whole")) == STEPS
+    assert len(losses(whole)) == STEPS
     broken = start(shards, "broken")
     deadline = time.monotonic() + 300
     while len(read_log(shards / "broken")) < 5 and time.monotonic() < deadline:
@@ -115,10 +122,33 @@ def test_killed_in_mid_epoch_it_goes_on_as_if_it_had_not_been(shards: Path) -> N
     assert 3 <= steps_done(shards / "broken") < STEPS
     again = start(shards, "broken")
     assert again.wait(300) == 0, (shards / "broken.txt").read_text()
-    assert losses(shards / "broken") == losses(shards / "whole")
-    encoders = [load_encoder(shards / name) for name in ("whole", "broken")]
+    assert losses(shards / "broken") == losses(whole)
+    encoders = [load_encoder(folder) for folder in (whole, shards / "broken")]
     for ours, theirs in zip(*(encoder.parameters() for encoder in encoders), strict=True):
         assert ours.equal(theirs)
+
+
+def test_any_checkpoint_goes_out_in_all_layouts(command: Command, whole: Path) -> None:
+    """An early one and the last: the bundle, transformers and Microsoft's layout hear the same."""
+    transformers = pytest.importorskip("transformers", reason="it opens what is written")
+    wave = torch.randn(1, 8000, generator=torch.Generator().manual_seed(0))
+    sources = (whole / "checkpoints" / "step-00000009.ckpt", whole)
+    heard = []
+    for number, source in enumerate(sources):
+        expected = load_encoder(source)(wave).hidden_states
+        heard.append(expected[-1])
+        for layout in ("bundle", "huggingface", "microsoft"):
+            target = f"{layout}-{number}"
+            answer = command("models", "convert", source, target, "--to", layout, "--encoder-only")
+            assert answer.returncode == 0, answer.stderr
+            found = load_encoder(command.folder / target)(wave).hidden_states
+            for ours, reference in zip(found, expected, strict=True):
+                assert ours.allclose(reference, atol=1e-5)
+        model = transformers.WavLMModel.from_pretrained(command.folder / f"huggingface-{number}")
+        theirs = model.eval()(wave, output_hidden_states=True).hidden_states
+        for theirs_layer, reference in zip(theirs, expected, strict=True):
+            assert theirs_layer.allclose(reference, atol=1e-4)
+    assert not heard[0].equal(heard[1])
 
 
 def test_mistakes_are_one_line(command: Command, shards: Path) -> None:
