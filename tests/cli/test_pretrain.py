@@ -56,7 +56,7 @@ buckets = 2
 noises = 2
 block = 2
 [trainer]
-accumulate = 2
+accumulate = 3
 workers = 2
 checkpoint_steps = 3
 log_steps = 1

@@ -101,6 +101,7 @@ class SpeechBatches(IterableDataset[PretrainingBatch]):
                 buffer_size=settings.buffer,
                 shuffle=True,
                 seed=self.seed + epoch,
+                sync_buckets=False,  # else it draws by the worker's number, which a stop changes
                 rank=0,
                 world_size=1,
             )

@@ -92,7 +92,7 @@ def test_workers_share_the_shards(shards: Path) -> None:
     """Two workers read different shards and together all of them; too many are refused."""
     stream = SpeechBatches(shards, ("labels",), CONFIG, SETTINGS, 1)
     loader = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=2)
-    found = list(islice(loader, 40))
+    found = list(islice(loader, 80))
     even, odd = ({i for b in found[start::2] for i in b.ids} for start in (0, 1))
     assert not even & odd
     assert len(even | odd) == len(LENGTHS) - 1
@@ -108,3 +108,50 @@ def test_what_is_missing_is_said_at_once(shards: Path) -> None:
     nothing = SETTINGS.model_copy(update={"shortest_s": 20.0, "longest_s": 30.0})
     with pytest.raises(SettingsError, match="lower shortest_s"):
         next(iter(SpeechBatches(shards, (), CONFIG, nothing, 1)))
+
+
+@pytest.mark.parametrize("first", [7, 8])
+def test_the_stream_begins_anywhere_with_workers_too(shards: Path, first: int) -> None:
+    """Batches of two workers, from an odd or an even number on, come in the old order."""
+
+    def loaded(begin: int, count: int) -> list[PretrainingBatch]:
+        stream = SpeechBatches(shards, ("labels",), CONFIG, SETTINGS, 1, begin)
+        loader = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=2)
+        return list(islice(loader, count))
+
+    whole, rest = loaded(0, 16), loaded(first, 16 - first)
+    assert [batch.ids for batch in rest] == [batch.ids for batch in whole[first:]]
+    for old, new in zip(whole[first:], rest, strict=True):
+        assert old.waveforms.equal(new.waveforms)
+
+
+def test_noise_comes_with_each_batch(shards: Path, tmp_path: Path) -> None:
+    """Pieces of the noise set, cropped, the same after a stop; without a set there are none."""
+    (tmp_path / "in").mkdir()
+    for number in range(6):
+        samples = np.full(int((1.5 + number) * 16_000), (number + 1) / 10)
+        soundfile.write(tmp_path / "in" / f"{number}.wav", samples, 16_000)
+    paths = sorted((tmp_path / "in").iterdir())
+    write_shards(folder_cuts(paths, tmp_path / "in"), tmp_path / "noise", shard_cuts=3)
+
+    def stream(first: int) -> list[PretrainingBatch]:
+        source = SpeechBatches(shards, (), CONFIG, SETTINGS, 1, first, tmp_path / "noise")
+        return list(islice(source, 20 - first))
+
+    whole, rest = stream(0), stream(13)
+    values = set()
+    for batch in whole:
+        assert batch.noises is not None
+        assert batch.noise_lengths is not None
+        assert batch.noises.shape[0] == SETTINGS.noises
+        assert batch.noise_lengths.max() <= 4.0 * 16_000
+        for noise, length in zip(batch.noises, batch.noise_lengths.tolist(), strict=True):
+            assert not noise[length:].any()
+            assert noise[:length].std() < 1e-3
+            values.add(round(float(noise[0]), 2))
+    assert values == {0.1, 0.2, 0.3, 0.4, 0.5, 0.6}
+    for old, new in zip(whole[13:], rest, strict=True):
+        assert old.noises.equal(new.noises)
+    assert batches(shards, 1)[0].noises is None
+    with pytest.raises(SettingsError, match="no index"):
+        SpeechBatches(shards, (), CONFIG, SETTINGS, 1, 0, tmp_path / "in")
