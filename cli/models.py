@@ -68,7 +68,7 @@ def show(source: Source, as_json: AsJson = False) -> None:
     path = resolve(source)  # before torch is imported: a wrong name is told at once
     from wavlm_meeting.checkpoints import load_model
     from wavlm_meeting.checkpoints.formats import weights_file
-    from wavlm_meeting.files import sha256_of
+    from wavlm_meeting.files import sha256_of, size_of
 
     model = load_model(source)
     file = weights_file(path)
@@ -76,7 +76,7 @@ def show(source: Source, as_json: AsJson = False) -> None:
         **model.card.model_dump(mode="json", exclude={"weights"}),
         "parameters": _parameters(model),
         "path": str(path),
-        "file": {"name": file.name, "bytes": file.stat().st_size, "sha256": sha256_of(file)},
+        "file": {"name": file.name, "bytes": size_of(file), "sha256": sha256_of(file)},
     }
     if as_json:
         show_json(facts)

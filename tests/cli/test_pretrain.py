@@ -128,6 +128,20 @@ def test_killed_in_mid_epoch_it_goes_on_as_if_it_had_not_been(shards: Path, whol
         assert ours.equal(theirs)
 
 
+def test_interrupted_it_says_so(shards: Path, whole: Path) -> None:
+    """Ctrl-C ends it with one line and status 130; what it has written is whole."""
+    running = start(shards, "interrupted")
+    deadline = time.monotonic() + 300
+    while len(read_log(shards / "interrupted")) < 4 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    assert running.wait(200) == 130
+    said = (shards / "interrupted.txt").read_text().splitlines()
+    assert said[-1] == "error: interrupted; files already written are complete."
+    assert losses(shards / "interrupted")[:3] == losses(whole)[:3]
+    assert load_encoder(shards / "interrupted").config.layers == 3
+
+
 def test_any_checkpoint_goes_out_in_all_layouts(command: Command, whole: Path) -> None:
     """An early one and the last: the bundle, transformers and Microsoft's layout hear the same."""
     transformers = pytest.importorskip("transformers", reason="it opens what is written")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from wavlm_meeting.files import atomic_write, sha256_of
+from wavlm_meeting.files import atomic_write, sha256_of, size_of
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
@@ -52,3 +52,19 @@ def test_the_checksum_is_that_of_the_bytes(tmp_path: Path) -> None:
     """As `sha256sum` prints it."""
     (tmp_path / "a").write_bytes(b"abc" * 100_000)
     assert sha256_of(tmp_path / "a") == hashlib.sha256(b"abc" * 100_000).hexdigest()
+
+
+def test_a_folder_is_hashed_by_its_files(tmp_path: Path) -> None:
+    """Contents and names count, the folder's own name does not; sizes add up."""
+    for name, text in (("a", "one"), ("b", "two")):
+        (tmp_path / "first").mkdir(exist_ok=True)
+        (tmp_path / "first" / name).write_text(text)
+    (tmp_path / "first").rename(tmp_path / "moved")
+    before = sha256_of(tmp_path / "moved")
+    assert size_of(tmp_path / "moved") == 6
+    (tmp_path / "moved" / "b").rename(tmp_path / "moved" / "c")
+    assert sha256_of(tmp_path / "moved") != before
+    (tmp_path / "moved" / "c").rename(tmp_path / "moved" / "b")
+    assert sha256_of(tmp_path / "moved") == before
+    (tmp_path / "moved" / "a").write_text("two")
+    assert sha256_of(tmp_path / "moved") != before

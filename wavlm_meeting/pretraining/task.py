@@ -123,6 +123,7 @@ class PretrainingTask(lightning.LightningModule):
         shared = self._mean_over_processes(torch.stack(losses).detach().double())
         found = dict(zip(Losses._fields, shared.float(), strict=True))
         self.log_dict({f"loss/{name}": value for name, value in found.items()} | self._watched())
+        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
         if self._is_broken(found["total"]):
             self._report(batch, float(found["total"]))
         return losses.total

@@ -35,7 +35,7 @@ def fit(
     In the processes of torchrun each takes a device and batches of its own; `strategy` says whether
     they hold all weights or share them, `unused` that some weights may be without a gradient.
     `batches` must begin at `steps_done(folder) * accumulate`. Losses go to `log/metrics.jsonl` and
-    to TensorBoard's files beside it.
+    to TensorBoard's files beside it. Raises KeyboardInterrupt where the user stops it.
     """
     world, here = processes()[1], processes_here()
     first, last = steps_done(folder), last_checkpoint(folder)
@@ -61,8 +61,14 @@ def fit(
     loader = DataLoader(
         batches, batch_size=None, num_workers=workers, persistent_workers=workers > 0
     )
-    if first < steps:
+    if first == steps:
+        return
+    try:
         trainer.fit(task, loader, ckpt_path=last, weights_only=True)
+    except SystemExit:
+        if trainer.interrupted:  # Lightning ends the process, which is not for it to decide
+            raise KeyboardInterrupt from None
+        raise
 
 
 def _strategy(name: str, world: int, *, unused: bool) -> Strategy | Literal["auto"]:
