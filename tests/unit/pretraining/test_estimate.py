@@ -242,13 +242,16 @@ def test_operations_of_a_real_step(size: str, recompute: bool) -> None:
     with FlopCounterMode(display=False) as backward:
         total.backward()
     parts = {name: sum(kinds.values()) for name, kinds in forward.get_flop_counts().items()}
-    # The positional convolution runs by FFT here, and the batch masks half of the frames.
-    by_fft = parts["MaskedPrediction.encoder.position"]
-    position = CROPS * encoder_flops(config, samples).position - by_fft
     frames = CROPS * config.frame_count(samples)
+    # The positional convolution runs by FFT here, with a spectrum that is a product.
+    x = torch.randn(CROPS, frames // CROPS, config.width, requires_grad=True)
+    with FlopCounterMode(display=False) as by_fft:
+        model.encoder.position(x).sum().backward()
+    position = 3 * CROPS * encoder_flops(config, samples).position - by_fft.get_total_flops()
+    # The batch masks half of the frames.
     more_masked = masked_share(settings.masks) * frames / int(batch[2].sum()) - 1
     head = more_masked * parts["MaskedPrediction.head"]
-    found = forward.get_total_flops() + backward.get_total_flops() + 3 * (position + head)
+    found = forward.get_total_flops() + backward.get_total_flops() + position + 3 * head
     assert planned.flops_per_second * CROPS / 2 == pytest.approx(found, rel=1e-6)
 
 
