@@ -65,7 +65,7 @@ def draw(folder: Path, *, whole: bool) -> dict[str, float]:
     from lhotse import CutSet
     from lhotse.dataset import DynamicBucketingSampler
 
-    from wavlm_meeting.pretraining.settings import BatchSettings
+    from wavlm_meeting.training.data import BatchSettings
 
     started = time.process_time()
     batches, settings = 0, BatchSettings()
