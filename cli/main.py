@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from wavlm_meeting.cli import diarize, doctor, manifest, models, pretrain, recipe, report, score
+from wavlm_meeting.cli import (
+    diarize,
+    doctor,
+    label,
+    manifest,
+    models,
+    pretrain,
+    recipe,
+    report,
+    score,
+)
 from wavlm_meeting.cli.errors import INTERRUPTED, Reporter
 from wavlm_meeting.cli.output import show_line, speak_plainly
 
@@ -24,6 +34,9 @@ app.add_typer(models.app, name="models")
 app.command(
     "manifest", short_help="Write speech into shards to pretrain on.", no_args_is_help=True
 )(manifest.manifest)
+app.command("label", short_help="Write pseudo-labels beside shards.", no_args_is_help=True)(
+    label.label
+)
 app.command("pretrain", short_help="Pretrain, or plan it.", no_args_is_help=True)(pretrain.pretrain)
 app.add_typer(recipe.app, name="recipe")
 app.command("doctor", short_help="Tell what is broken here, and its cure.")(doctor.doctor)

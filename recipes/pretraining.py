@@ -24,12 +24,7 @@ from wavlm_meeting.pretraining.mfcc import mfcc_features
 from wavlm_meeting.pretraining.settings import PretrainingSettings
 from wavlm_meeting.recipes.pretraining_settings import ChainSettings, LabelSettings
 from wavlm_meeting.recipes.stages import Stage
-from wavlm_meeting.training.labelling import (
-    fit_clusters,
-    frame_units,
-    label_report,
-    label_shards,
-)
+from wavlm_meeting.training.labelling import frame_units, make_labels
 from wavlm_meeting.training.pretrain import pretrain
 from wavlm_meeting.training.processes import processes, wait_for_all
 from wavlm_meeting.training.progress import Report
@@ -151,21 +146,11 @@ class Chain:
     def _label(
         self, field: str, features: Callable[[], FrameFeatures], settings: LabelSettings
     ) -> None:
-        """Find clusters in one process, then label in all of them."""
-        found, leads = features(), processes()[0] == 0
-        if leads and not (self.shards / f"{field}.safetensors").is_file():
-            fit_clusters(
-                self.shards, field, found, settings.frames, settings.kmeans, resolve_device("auto")
-            )
-        wait_for_all()
-        label_shards(self.shards, field, found, processes())
-        wait_for_all()
-        if leads:
-            self._report(field)
-
-    def _report(self, field: str) -> None:
-        """Say how labels are used, and what they know of words where these have times."""
-        report = label_report(self.shards, field, self._config().hop)
+        """Label all speech; say how labels are used, and what they know of words with times."""
+        hop = self._config().hop
+        report = make_labels(self.shards, field, features(), settings.frames, settings.kmeans, hop)
+        if report is None:
+            return
         log.info(
             "%s: %d frames, %d of %d clusters in use, perplexity %.0f",
             field, report.frames, report.used, report.clusters, report.perplexity,

@@ -105,7 +105,7 @@ def write_clusters(path: Path, found: KMeans, source: str) -> None:
 def read_clusters(path: Path) -> tuple[KMeans, str]:
     """Read clusters and what they are clusters of; raises SettingsError if they are not there."""
     if not path.is_file():
-        raise SettingsError(f"{path}: no clusters; fit them first.")
+        raise SettingsError(f"{path}: no clusters; make them with `wavlm-meeting label`.")
     with safe_open(path, "pt") as file:
         notes = file.metadata()
         centres, use = file.get_tensor("centres"), file.get_tensor("use")

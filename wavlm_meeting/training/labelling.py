@@ -21,6 +21,7 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 from torch import Tensor
 
+from wavlm_meeting.devices import resolve_device
 from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.files import atomic_write
 from wavlm_meeting.pretraining.kmeans import KMeans, KMeansSettings, fit_kmeans
@@ -35,6 +36,7 @@ from wavlm_meeting.pretraining.labels import (
     use_perplexity,
     write_clusters,
 )
+from wavlm_meeting.training.processes import join_processes, processes, wait_for_all
 from wavlm_meeting.training.shard_index import Part
 from wavlm_meeting.training.shards import CUTS, read_index, read_shards, write_field
 from wavlm_meeting.units import SAMPLE_RATE
@@ -65,6 +67,37 @@ class LabelReport:
     """How well labels tell units apart, over those frames; None if there are none."""
 
 
+def make_labels(
+    folder: Path,
+    field: str,
+    features: FrameFeatures,
+    frames: int,
+    settings: KMeansSettings,
+    hop: int,
+    source: str = "",
+) -> LabelReport | None:
+    """Find clusters where there are none yet, label every shard, and report.
+
+    In the processes of torchrun the first one finds the clusters and reports, the others return
+    None; all of them label. Arguments are those of `fit_clusters` and `label_report`. Raises
+    SettingsError where `field` has clusters of something else, or another number of them.
+    """
+    join_processes()
+    part = processes()
+    if part[0] == 0 and not _clusters_path(folder, field).is_file():
+        fit_clusters(folder, field, features, frames, settings, resolve_device("auto"), source)
+    wait_for_all()
+    found, of = read_clusters(_clusters_path(folder, field))
+    if (len(found.centres), of) != (settings.clusters, source or field):
+        raise SettingsError(
+            f"{folder}: '{field}' has {len(found.centres)} clusters of {of}: name other labels, or "
+            f"remove {field}.*"
+        )
+    label_shards(folder, field, features, part)
+    wait_for_all()
+    return label_report(folder, field, hop) if part[0] == 0 else None
+
+
 def fit_clusters(
     folder: Path,
     field: str,
@@ -72,10 +105,12 @@ def fit_clusters(
     frames: int,
     settings: KMeansSettings,
     device: str | torch.device = "cpu",
+    source: str = "",
 ) -> KMeans:
     """Find clusters of at most `frames` frames of a folder's speech and write them beside it.
 
-    Labels of `field` that were made with other clusters are removed. Raises SettingsError if there
+    `source` says what they are clusters of. Labels of `field` that were made with other clusters
+    are removed. Raises SettingsError if there
     are no shards, or fewer frames than clusters.
     """
     _check_field(field)
@@ -87,7 +122,7 @@ def fit_clusters(
         for path in _label_paths(folder, field):
             path.unlink()
         _note_path(folder, field).unlink()
-    write_clusters(_clusters_path(folder, field), found, field)
+    write_clusters(_clusters_path(folder, field), found, source or field)
     return found
 
 
