@@ -43,6 +43,7 @@ def label(
     try:
         from wavlm_meeting.pretraining.mfcc import mfcc_features
         from wavlm_meeting.training.labelling import make_labels
+        from wavlm_meeting.training.processes import join_processes
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"{error}: labels need the extra 'train'; pip install 'wavlm-meeting[train]'."
@@ -54,6 +55,7 @@ def label(
     if model is None or layer is None:
         features, source = mfcc_features(hop), f"MFCC each {hop} samples"
     else:
+        join_processes()  # each takes the GPU that is its own
         encoder = load_encoder(model, "auto")
         features, hop = layer_features(encoder, layer), encoder.config.hop
         source = f"{model}, layer {layer}"

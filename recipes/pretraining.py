@@ -19,6 +19,7 @@ from wavlm_meeting.checkpoints.loading import load_encoder
 from wavlm_meeting.checkpoints.trainings import read_training
 from wavlm_meeting.devices import resolve_device
 from wavlm_meeting.errors import SettingsError
+from wavlm_meeting.files import atomic_write
 from wavlm_meeting.pretraining.labels import FrameFeatures, best_layer, layer_features
 from wavlm_meeting.pretraining.mfcc import mfcc_features
 from wavlm_meeting.pretraining.settings import PretrainingSettings
@@ -177,15 +178,23 @@ class Chain:
         return layer_features(encoder, layer)
 
     def _best_layer(self, encoder: WavLM) -> int:
+        """Have the first process choose the layer, once: all must label with the same one."""
+        path = self.shards / f"{UNITS}.layer"
+        if processes()[0] == 0 and not path.is_file():
+            with atomic_write(path) as temporary:
+                temporary.write_text(f"{self._choose_layer(encoder)}\n", encoding="utf-8")
+        wait_for_all()
+        return int(path.read_text(encoding="utf-8"))
+
+    def _choose_layer(self, encoder: WavLM) -> int:
         """Return the layer whose clusters know most about words, else the middle one."""
         aligned = list(islice(self._aligned(encoder.config), ALIGNED_CUTS))
         if not aligned:
             return (encoder.config.layers + 1) // 2
         kmeans = self.settings.units.kmeans
         best, known = best_layer(encoder, aligned, kmeans.clusters, kmeans.seed)
-        if processes()[0] == 0:
-            shares = ", ".join(f"{share:.3f}" for share in known)
-            log.info("units: layer %d; share of the words' information by layer: %s", best, shares)
+        shares = ", ".join(f"{share:.3f}" for share in known)
+        log.info("units: layer %d; share of the words' information by layer: %s", best, shares)
         return best
 
     def _aligned(self, config: WavLMConfig) -> Iterator[tuple[Tensor, Tensor]]:

@@ -165,6 +165,17 @@ def test_any_checkpoint_goes_out_in_all_layouts(command: Command, whole: Path) -
     assert not heard[0].equal(heard[1])
 
 
+def test_another_model_does_not_go_on_from_it(command: Command, shards: Path, whole: Path) -> None:
+    """Other sizes in the folder of a training are refused, and nothing there is touched."""
+    other = command.folder / "other.toml"
+    other.write_text(SETTINGS.replace("layers = 3", "layers = 2"))
+    words = ("--shards", shards / "speech", "--labels", "mfcc", "--noise", shards / "noise")
+    before = (whole / "run.toml").read_bytes()
+    assert_refused(command("pretrain", other, *words, "--out", whole), "another model")
+    assert (whole / "run.toml").read_bytes() == before
+    assert len(losses(whole)) == STEPS
+
+
 def test_mistakes_are_one_line(command: Command, shards: Path) -> None:
     """What is missing is named before anything is trained."""
     small, out = str(shards / "small.toml"), ("--out", "out")

@@ -50,6 +50,11 @@ def write_run(folder: Path, card: Card) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def read_run(folder: Path) -> Card:
+    """Read what is trained in a folder; raises SettingsError if it does not say."""
+    return read_toml(folder / RUN, Card)
+
+
 def is_training(path: Path) -> bool:
     """Tell whether `path` is the folder of a training or one of its checkpoints."""
     return (path / RUN).is_file() or _is_checkpoint(path)
@@ -61,7 +66,7 @@ def read_training(path: Path) -> Bundle:
     Raises CheckpointError if there is none yet, or it lacks a part of the model.
     """
     folder = path.parent.parent if _is_checkpoint(path) else path
-    card = read_toml(folder / RUN, Card)
+    card = read_run(folder)
     weights = read_weights(path if _is_checkpoint(path) else folder)
     state: dict[str, dict[str, Tensor]] = {}
     for prefix, part in PARTS.items():

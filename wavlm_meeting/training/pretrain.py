@@ -7,7 +7,7 @@ import torch
 
 from wavlm_meeting.checkpoints.card import Card
 from wavlm_meeting.checkpoints.microsoft import PRETRAINING
-from wavlm_meeting.checkpoints.trainings import steps_done, write_run
+from wavlm_meeting.checkpoints.trainings import read_run, steps_done, write_run
 from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.pretraining.estimate import Strategy, choose_strategy
 from wavlm_meeting.pretraining.labels import read_clusters
@@ -32,7 +32,8 @@ def pretrain(
     """Train on the label sets `fields` of `shards` in `folder`, or go on from its checkpoint.
 
     `noise` holds shards of noise. Raises SettingsError if labels are missing, if noise is to be
-    mixed and there is none, or if there are too few shards; TrainingError for a broken batch.
+    mixed and there is none, if there are too few shards, or if `folder` holds another model;
+    TrainingError for a broken batch.
     """
     if noise is None and settings.mixing.probability * settings.mixing.noise_probability > 0:
         raise SettingsError(
@@ -40,9 +41,17 @@ def pretrain(
             "to 0."
         )
     classes = classes_of(shards, fields)
+    card = card_of(folder.name, settings, classes)
+    if steps_done(folder):
+        begun = read_run(folder)
+        if (begun.encoder, begun.heads) != (card.encoder, card.heads):
+            raise SettingsError(
+                f"{folder}: holds the training of another model; go on with its own settings and "
+                "labels, or name another folder."
+            )
     task = PretrainingTask(settings, classes, folder)
     if processes()[0] == 0:
-        write_run(folder, card_of(folder.name, settings, classes))
+        write_run(folder, card)
     trainer, optimizer = settings.trainer, settings.optimizer
     batches = SpeechBatches(
         shards,

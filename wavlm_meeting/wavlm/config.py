@@ -104,14 +104,5 @@ LARGE = WavLMConfig(
     pre_norm=True,
 )
 
-ONE_B = LARGE.model_copy(update={"width": 1280, "layers": 48, "heads": 20, "ffn": 5120})
-EIGHT_B = LARGE.model_copy(update={"width": 4096, "layers": 40, "heads": 32, "ffn": 16_384})
-
-PRESETS = {
-    "base": BASE,
-    "base-plus": BASE_PLUS,
-    "large": LARGE,
-    "1b": ONE_B,
-    "8b": EIGHT_B,
-}
-"""Sizes by name: the released ones, then those that nobody has trained yet."""
+PRESETS = {"base": BASE, "base-plus": BASE_PLUS, "large": LARGE}
+"""The released sizes by name."""

@@ -260,9 +260,10 @@ def test_operations_of_a_real_step(size: str, recompute: bool) -> None:
     [("base", 94.71), ("base-plus", 94.71), ("large", 316.62), ("1b", 963.89), ("8b", 8200.50)],
 )
 def test_sizes(size: str, millions: float) -> None:
-    """Named settings hold the encoder of that name; the released ones have the released sizes."""
+    """Those of released names hold the released encoder; all have as many weights as they say."""
     settings = named_settings(size)
-    assert settings.encoder == PRESETS[size]
+    if size in PRESETS:
+        assert settings.encoder == PRESETS[size]
     parameters = sum(estimate(settings, CLASSES).parameters.values())
     assert round(parameters / 1e6, 2) == millions
 
