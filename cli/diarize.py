@@ -8,19 +8,23 @@ import typer
 
 from wavlm_meeting.cli.errors import Reporter
 from wavlm_meeting.cli.options import (
+    BackendFile,
     Channel,
     Device,
+    FalseAccepts,
     MaxSpeakers,
     MinSpeakers,
     Model,
     NumSpeakers,
     Quiet,
+    RegisterFile,
+    Threshold,
     check_speaker_counts,
     make_folder,
 )
 from wavlm_meeting.cli.output import progress_bar, show_line, show_table
-from wavlm_meeting.cli.recordings import expand, refuse_clashes, without_repeats
-from wavlm_meeting.errors import SettingsError, WavLMMeetingError
+from wavlm_meeting.cli.recordings import readable, refuse_clashes
+from wavlm_meeting.errors import SettingsError
 
 if TYPE_CHECKING:
     from wavlm_meeting.formats import DiarizationDocument
@@ -51,22 +55,44 @@ def diarize(
         ),
     ] = "rttm",
     device: Device = "auto",
+    identify: Annotated[
+        bool, typer.Option("--identify", help="Put the names of the register's voices on turns.")
+    ] = False,
+    register: RegisterFile = None,
+    speaker_model: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|PATH|HUB-ID", help="Model that the register's voices were enrolled with."
+        ),
+    ] = "tiny",
+    backend: BackendFile = None,
+    false_accepts: FalseAccepts = 0.01,
+    threshold: Threshold = None,
     quiet: Quiet = False,
 ) -> None:
     """Write who spoke when: <name>.rttm for each recording, and a table of the turns.
 
-    A recording that cannot be read does not stop the others; the exit status is 2 then.
+    With --identify, whoever is in the register has a name; RTTM writes `_` for its spaces. A
+    recording that cannot be read does not stop the others; the exit status is 2 then.
     """
     check_speaker_counts(num_speakers, min_speakers, max_speakers)
     wanted = _parse_formats(formats)
     reporter: Reporter = context.obj
-    recordings, status = _readable(files, channel, reporter)
+    recordings, status = readable(files, channel, reporter)
     refuse_clashes(recordings)
     make_folder(out)
     if recordings:
         from wavlm_meeting import load_pipeline
         from wavlm_meeting.formats import document_of, write_json
 
+        identifier = None
+        if identify:
+            from wavlm_meeting.meeting import name_speakers
+            from wavlm_meeting.verification.identification import load_identifier
+
+            identifier = load_identifier(
+                speaker_model, register, backend, false_accepts, threshold, device
+            )
         pipeline = load_pipeline(model, device=device)
     for recording in recordings:
         try:
@@ -79,6 +105,8 @@ def diarize(
                     max_speakers=max_speakers,
                     progress=progress,
                 )
+            if identifier is not None:
+                found = name_speakers(found, recording, identifier, channel)
             document = document_of(found)
             stem = Path(recording).stem
             found.write_rttm(out / f"{stem}.rttm")
@@ -90,29 +118,6 @@ def diarize(
             if not quiet:
                 _show(document, recording)
     raise typer.Exit(status)
-
-
-def _readable(
-    arguments: list[str], channel: int | None, reporter: Reporter
-) -> tuple[list[str], int]:
-    """Open every recording once, so that what cannot be read is told before the work begins."""
-    from wavlm_meeting.audio import open_audio
-
-    readable, status = [], 0
-    for argument in arguments:
-        try:
-            recordings = expand(argument)
-        except (WavLMMeetingError, OSError) as error:
-            status = reporter.report(error)
-            continue
-        for recording in without_repeats(recordings):
-            try:
-                open_audio(recording, channel=channel).close()
-            except (WavLMMeetingError, OSError) as error:
-                status = reporter.report(error)
-            else:
-                readable.append(recording)
-    return without_repeats(readable), status
 
 
 def _parse_formats(formats: str) -> set[str]:

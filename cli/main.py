@@ -8,6 +8,9 @@ import typer
 from wavlm_meeting.cli import (
     diarize,
     doctor,
+    embed,
+    enroll,
+    identify,
     label,
     manifest,
     models,
@@ -15,6 +18,8 @@ from wavlm_meeting.cli import (
     recipe,
     report,
     score,
+    verify,
+    voices,
 )
 from wavlm_meeting.cli.errors import INTERRUPTED, Reporter
 from wavlm_meeting.cli.output import show_line, speak_plainly
@@ -28,6 +33,17 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help answers in half the time
 )
 app.command("diarize", short_help="Write who spoke when.", no_args_is_help=True)(diarize.diarize)
+app.command("verify", short_help="Say whether two voices are one.", no_args_is_help=True)(
+    verify.verify
+)
+app.command("embed", short_help="Write speaker embeddings.", no_args_is_help=True)(embed.embed)
+app.command("enroll", short_help="Put a voice into the register.", no_args_is_help=True)(
+    enroll.enroll
+)
+app.command("identify", short_help="Say whose voice it is.", no_args_is_help=True)(
+    identify.identify
+)
+app.add_typer(voices.app, name="voices")
 app.add_typer(score.app, name="score")
 app.add_typer(report.app, name="report")
 app.add_typer(models.app, name="models")

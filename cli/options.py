@@ -28,6 +28,36 @@ MaxSpeakers = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Number of speakers, at most.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show warnings and errors only.")]
+BackendFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--backend",
+        metavar="FILE",
+        help="Calibration of the model's scores; default: the one beside the model, if any.",
+    ),
+]
+RegisterFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--register",
+        metavar="FILE",
+        help="Register of voices; default: $WAVLM_MEETING_VOICES, else your own.",
+    ),
+]
+FalseAccepts = Annotated[
+    float,
+    typer.Option(
+        "--false-accepts",
+        metavar="RATE",
+        help="How often a stranger may be taken for anybody in the register.",
+    ),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        metavar="COSINE", help="Cosine from which on it is the same voice, for want of calibration."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
 
 

@@ -20,8 +20,12 @@ app = typer.Typer(
 RECIPES = {
     "tiny-pretrain": "a small WavLM from a folder of speech: MFCC labels, HuBERT, units, WavLM",
     "mix94k": "WavLM Base, Base+ or Large from the corpora that they were published with",
+    "voxceleb": "speaker verification with any encoder, from VoxCeleb to calibrated scores",
 }
 """Recipes that run by name, and what they make."""
+
+ON_ENCODERS = {"voxceleb"}
+"""Those that begin with an encoder."""
 
 
 @app.command("list", short_help="List the recipes.")
@@ -45,6 +49,12 @@ def run(
             metavar="NAME|FILE", help="The recipe's settings of that name, or a TOML file."
         ),
     ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Encoder to begin with, for recipes that take one; or 'fbank'."
+        ),
+    ] = None,
 ) -> None:
     """Run a recipe; stages whose inputs and settings have not changed are passed over.
 
@@ -52,6 +62,8 @@ def run(
     """
     if recipe not in RECIPES:
         raise SettingsError(f"no recipe '{recipe}': there are {', '.join(RECIPES)}.")
+    if encoder is not None and recipe not in ON_ENCODERS:
+        raise SettingsError(f"--encoder is for {', '.join(ON_ENCODERS)}; leave it out.")
     module = f"wavlm_meeting.recipes.{recipe.replace('-', '_')}.recipe"
     try:
         runs = import_module(module).run
@@ -64,7 +76,8 @@ def run(
     quieten_lightning()
     leads = os.environ.get("RANK", "0") == "0"
     with training_bar(quiet=not leads) as report:
-        runs(data, make_folder(out), settings, stages, report)
+        further = {"encoder": encoder} if recipe in ON_ENCODERS else {}
+        runs(data, make_folder(out), settings, stages, report, **further)
     if leads:
         show_line(f"{out}: done.")
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from wavlm_meeting.errors import AudioError, SettingsError
+from wavlm_meeting.cli.errors import Reporter
+from wavlm_meeting.errors import AudioError, SettingsError, WavLMMeetingError
 
 
 def expand(argument: str) -> list[str]:
@@ -39,3 +40,29 @@ def refuse_clashes(recordings: Iterable[str]) -> None:
                 f"{other} and {recording} would both be written to {stem}.rttm; "
                 "run them one by one, each with its own --out."
             )
+
+
+def readable(
+    arguments: Iterable[str], channel: int | None, reporter: Reporter
+) -> tuple[list[str], int]:
+    """Open every recording once, so that what cannot be read is told before the work begins.
+
+    Returns those that open, and the exit status so far.
+    """
+    from wavlm_meeting.audio import open_audio
+
+    found, status = [], 0
+    for argument in arguments:
+        try:
+            recordings = expand(argument)
+        except (WavLMMeetingError, OSError) as error:
+            status = reporter.report(error)
+            continue
+        for recording in without_repeats(recordings):
+            try:
+                open_audio(recording, channel=channel).close()
+            except (WavLMMeetingError, OSError) as error:
+                status = reporter.report(error)
+            else:
+                found.append(recording)
+    return without_repeats(found), status

@@ -53,7 +53,7 @@ class ChainSettings(Settings):
     """Data with their licences."""
 
 
-S = TypeVar("S", bound=ChainSettings)
+S = TypeVar("S", bound=Settings)
 
 
 def recipe_settings(folder: Path, name: str, settings: type[S]) -> S:

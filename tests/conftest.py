@@ -43,3 +43,11 @@ def silence(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("audio") / "silence.wav"
     soundfile.write(path, np.zeros(5 * 16_000, np.int16), 16_000)
     return path
+
+
+@pytest.fixture(scope="session")
+def calibration(tmp_path_factory: pytest.TempPathFactory, shared_dir: Path) -> Path:
+    """Give the file of a calibration of `tiny`, made from real people."""
+    from known_voices import write_calibration
+
+    return write_calibration(shared_dir, tmp_path_factory.mktemp("backend") / "tiny.safetensors")

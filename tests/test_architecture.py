@@ -25,8 +25,9 @@ STOREYS = [
     {"wavlm"},
     {"heads"},
     {"checkpoints"},
-    {"diarization", "pretraining", "scoring"},
+    {"diarization", "pretraining", "scoring", "verification"},
     {"report", "training"},
+    {"meeting"},
     {"wavlm_meeting"},  # the public names
     {"recipes"},
     {"cli"},

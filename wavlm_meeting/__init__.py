@@ -10,16 +10,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wavlm_meeting.checkpoints import load_encoder
     from wavlm_meeting.diarization import Diarization, diarize, load_pipeline
+    from wavlm_meeting.verification import load_speaker_model
 
     __version__: str
 
-__all__ = ["Diarization", "__version__", "diarize", "load_encoder", "load_pipeline"]
+__all__ = [
+    "Diarization",
+    "__version__",
+    "diarize",
+    "load_encoder",
+    "load_pipeline",
+    "load_speaker_model",
+]
 
 _HOMES = {
     "Diarization": "wavlm_meeting.diarization",
     "diarize": "wavlm_meeting.diarization",
     "load_encoder": "wavlm_meeting.checkpoints",
     "load_pipeline": "wavlm_meeting.diarization",
+    "load_speaker_model": "wavlm_meeting.verification",
 }
 
 

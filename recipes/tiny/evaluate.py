@@ -5,22 +5,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from pyannote.core import Annotation
-from sklearn.metrics import roc_curve
 from torch import Tensor
 
 from wavlm_meeting.audio.read import read_audio
 from wavlm_meeting.audio.simulate import Samples
 from wavlm_meeting.diarization.pipeline import DiarizationPipeline, Heard
 from wavlm_meeting.formats.rttm import read_rttm
+from wavlm_meeting.formats.trials import read_trials
 from wavlm_meeting.formats.uem import read_uem
 from wavlm_meeting.recipes.tiny.collection import load_collection
 from wavlm_meeting.recipes.tiny.conversations import draw_set, rendered
 from wavlm_meeting.recipes.tiny.settings import EvaluationSettings
 from wavlm_meeting.scoring.diarization import DiarizationScore, score_diarization
+from wavlm_meeting.scoring.verification import equal_error_rate
 from wavlm_meeting.units import SAMPLE_RATE
+from wavlm_meeting.verification.normalisation import cosines
 
 
 @dataclass(frozen=True)
@@ -131,13 +132,9 @@ def embed(pipeline: DiarizationPipeline, waveform: Samples) -> Tensor:
     return torch.nn.functional.normalize(torch.stack(vectors).mean(dim=0), dim=0)
 
 
-def equal_error_rate(pipeline: DiarizationPipeline, corpus: Path, trials: str) -> float:
+def trials_error(pipeline: DiarizationPipeline, corpus: Path, name: str) -> float:
     """Return the equal error rate of a trial list, scored by the cosine of embeddings."""
-    lines = [line.split() for line in (corpus / trials).read_text().splitlines()]
-    paths = {path for _, *pair in lines for path in pair}
-    vectors = {path: embed(pipeline, read_audio(corpus / path)) for path in sorted(paths)}
-    scores = [float(vectors[a] @ vectors[b]) for _, a, b in lines]
-    false_alarms, hits, _ = roc_curve([int(label) for label, *_ in lines], scores)
-    misses = 1 - hits
-    best = int(np.argmin(np.abs(misses - false_alarms)))
-    return float((misses[best] + false_alarms[best]) / 2)
+    trials = read_trials(corpus / name)
+    vectors = [embed(pipeline, read_audio(corpus / path)) for path in trials.names]
+    units = torch.stack(vectors).numpy()
+    return equal_error_rate(trials.targets, cosines(units, units, trials.pairs))

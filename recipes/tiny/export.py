@@ -15,11 +15,11 @@ from wavlm_meeting.diarization.settings import DiarizationSettings
 from wavlm_meeting.recipes.tiny.evaluate import (
     Recording,
     calls,
-    equal_error_rate,
     meetings,
     score,
     simulated,
     solos,
+    trials_error,
 )
 from wavlm_meeting.recipes.tiny.settings import TinySettings
 from wavlm_meeting.recipes.tiny.train import build_task
@@ -145,7 +145,7 @@ def report(
         if not (corpus / f"{trials}.txt").exists():
             log.info("report: no %s.txt in the corpus, left out", trials)
             continue
-        rate = equal_error_rate(pipeline, corpus, f"{trials}.txt")
+        rate = trials_error(pipeline, corpus, f"{trials}.txt")
         figures[f"EER %, {trials}"] = _percent(rate)
     for name, figure in figures.items():
         log.info("report: %s: %s", name, figure)

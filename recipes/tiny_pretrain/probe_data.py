@@ -26,11 +26,12 @@ from wavlm_meeting.audio.simulate import (
 from wavlm_meeting.config import Settings
 from wavlm_meeting.errors import FormatError, SettingsError
 from wavlm_meeting.files import atomic_write, sha256_of
+from wavlm_meeting.formats.trials import read_trials
 from wavlm_meeting.recipes.tiny.collection import Collection
 from wavlm_meeting.recipes.tiny.conversations import draw_set
 from wavlm_meeting.recipes.tiny.prepare import Row, find_speech, read_manifest
 from wavlm_meeting.recipes.tiny.settings import EvaluationSettings
-from wavlm_meeting.recipes.tiny_pretrain.probe_trials import read_trials
+from wavlm_meeting.scoring.verification import check_both_kinds
 from wavlm_meeting.units import SAMPLE_RATE
 
 MadeSet = tuple[list[NDArray[np.int16]], NDArray[np.generic]]
@@ -114,7 +115,9 @@ def prepare_sets(corpus: Path, work: Path, settings: ProbeDataSettings) -> None:
     if not (corpus / MANIFEST).is_file():
         raise SettingsError(f"{corpus}: no {MANIFEST} there; give the folder that holds it.")
     lists = {name: read_trials(corpus / name) for name in settings.trials}
-    tried = sorted({path for trials in lists.values() for path in trials.paths})
+    for name, trials in lists.items():
+        check_both_kinds(trials.targets, str(corpus / name))
+    tried = sorted({path for trials in lists.values() for path in trials.names})
     hashes = {name: sha256_of(corpus / name) for name in (MANIFEST, *settings.trials)}
     manifest = {MANIFEST: hashes[MANIFEST]}
     of_conversations = settings.model_dump(mode="json", exclude=SPEAKER_CHOICES)

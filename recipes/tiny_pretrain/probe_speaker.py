@@ -13,6 +13,7 @@ from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wavlm_meeting.formats.trials import Trials
 from wavlm_meeting.heads.layer_mix import LayerMix
 from wavlm_meeting.recipes.tiny_pretrain.probe_data import ProbeSet
 from wavlm_meeting.recipes.tiny_pretrain.probe_features import FrameFeatures, encode
@@ -22,7 +23,8 @@ from wavlm_meeting.recipes.tiny_pretrain.probe_heads import (
     fit_head,
     layer_shares,
 )
-from wavlm_meeting.recipes.tiny_pretrain.probe_trials import Trials, equal_error_rate
+from wavlm_meeting.scoring.verification import equal_error_rate
+from wavlm_meeting.verification.normalisation import cosines
 
 
 class SpeakerProbeSettings(HeadSettings):
@@ -136,13 +138,12 @@ def score_trials(
 
     `paths` (R) names the recordings of `moments`.
     """
-    embeddings = F.normalize(head(moments))
+    embeddings = F.normalize(head(moments)).numpy()
     place = {path: number for number, path in enumerate(paths)}
     rates = {}
     for name, trials in lists.items():
-        left, right = zip(*((place[a], place[b]) for a, b in trials.pairs), strict=True)
-        scores = (embeddings[list(left)] * embeddings[list(right)]).sum(dim=1)
-        rates[name] = equal_error_rate(trials.targets, scores.tolist())
+        own = embeddings[[place[path] for path in trials.names]]
+        rates[name] = equal_error_rate(trials.targets, cosines(own, own, trials.pairs))
     return rates
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from wavlm_meeting.config import Settings
+from wavlm_meeting.formats.trials import read_trials
 from wavlm_meeting.recipes.tiny_pretrain.probe_activity import Detection, probe_activity
 from wavlm_meeting.recipes.tiny_pretrain.probe_data import (
     SPLITS,
@@ -17,7 +18,6 @@ from wavlm_meeting.recipes.tiny_pretrain.probe_data import (
 from wavlm_meeting.recipes.tiny_pretrain.probe_features import FrameFeatures, encoder_features
 from wavlm_meeting.recipes.tiny_pretrain.probe_heads import HeadSettings
 from wavlm_meeting.recipes.tiny_pretrain.probe_speaker import SpeakerProbeSettings, probe_speakers
-from wavlm_meeting.recipes.tiny_pretrain.probe_trials import read_trials
 from wavlm_meeting.recipes.tiny_pretrain.probe_words import probe_words
 from wavlm_meeting.wavlm.model import WavLM
 

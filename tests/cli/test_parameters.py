@@ -8,19 +8,48 @@ import pytest
 
 import wavlm_meeting
 from wavlm_meeting.cli import diarize as diarize_command
+from wavlm_meeting.cli import enroll as enroll_command
+from wavlm_meeting.cli import identify as identify_command
 from wavlm_meeting.cli import score as score_command
+from wavlm_meeting.cli import verify as verify_command
+from wavlm_meeting.meeting import enroll
 from wavlm_meeting.scoring.diarization import score_diarization
+from wavlm_meeting.verification.identification import identify, load_identifier
+from wavlm_meeting.verification.verify import score_trials, verify
+
+IDENTIFY = {"register", "speaker_model", "backend", "false_accepts", "threshold"}
+"""Parameters of `diarize --identify`: what `load_identifier` takes."""
 
 TWINS = {
     "diarize": (
         diarize_command.diarize,
         wavlm_meeting.diarize,
         {"files": "path_or_waveform"},
-        {"context", "out", "formats", "quiet"},
+        {"context", "out", "formats", "quiet", "identify", *IDENTIFY},
+    ),
+    "verify": (
+        verify_command.verify,
+        verify,
+        {},
+        {"context", "first", "second", "trials", "root", "out", "as_json", "quiet"},
+    ),
+    "verify --trials": (
+        verify_command.verify,
+        score_trials,
+        {},
+        {"context", "first", "second", "trials", "root", "out", "prior", "progress"}
+        | {"as_json", "quiet"},
+    ),
+    "enroll": (enroll_command.enroll, enroll, {}, {"context", "quiet"}),
+    "identify": (
+        identify_command.identify,
+        identify,
+        {},
+        {"context", "as_json", "quiet", "failed", "progress"},
     ),
     "score diarization": (score_command.diarization, score_diarization, {}, {"as_json"}),
 }
-"""Command, function, names that differ, and what the command has for writing and showing."""
+"""Command, function, names that differ, and what one of them has for reading, writing, showing."""
 
 
 def parameters(function: Callable[..., Any]) -> dict[str, object]:
@@ -30,11 +59,25 @@ def parameters(function: Callable[..., Any]) -> dict[str, object]:
 
 @pytest.mark.parametrize("name", TWINS)
 def test_command_and_function_agree(name: str) -> None:
-    """They have the same parameters with the same defaults, but for writing and showing."""
-    command, function, renamed, shown = TWINS[name]
-    typed = {
-        renamed.get(parameter, parameter): default
-        for parameter, default in parameters(command).items()
-        if parameter not in shown
+    """They have the same parameters with the same defaults, but for reading and showing."""
+    command, function, renamed, own = TWINS[name]
+    typed, called = (
+        {
+            renamed.get(parameter, parameter): default
+            for parameter, default in parameters(twin).items()
+            if parameter not in own
+        }
+        for twin in (command, function)
+    )
+    assert typed == called
+
+
+def test_names_on_turns_have_one_set_of_options() -> None:
+    """`diarize --identify` takes what `load_identifier` takes, with the same defaults."""
+    typed = parameters(diarize_command.diarize)
+    called = {
+        "speaker_model" if name == "model" else name: default
+        for name, default in parameters(load_identifier).items()
+        if name != "device"
     }
-    assert typed == parameters(function)
+    assert {name: typed[name] for name in IDENTIFY} == called

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from wavlm_meeting.errors import FormatError, SettingsError, TrainingError, WavLMMeetingError
+from wavlm_meeting.formats.trials import Trials
 from wavlm_meeting.heads.layer_mix import LayerMix
 from wavlm_meeting.wavlm.config import WavLMConfig
 from wavlm_meeting.wavlm.model import WavLM
@@ -41,11 +42,6 @@ from wavlm_meeting.recipes.tiny_pretrain.probe_speaker import (
     SpeakerProbeSettings,
     moments_of,
     probe_speakers,
-)
-from wavlm_meeting.recipes.tiny_pretrain.probe_trials import (
-    Trials,
-    equal_error_rate,
-    read_trials,
 )
 from wavlm_meeting.recipes.tiny_pretrain.probe_words import probe_words
 from wavlm_meeting.recipes.tiny_pretrain.probes import (
@@ -180,7 +176,9 @@ def test_speakers_are_found_where_they_are_and_not_in_noise(*, planted: bool) ->
     whose = {path: int(path.split("/")[0]) for path in paths}
     pairs = [(a, b) for a in paths for b in paths if a < b and rng.random() < 0.2]
     pairs += [(f"{n}/0", f"{n}/{k}") for n in range(30, 60) for k in (1, 2, 3)]
-    trials = Trials(np.array([whose[a] == whose[b] for a, b in pairs]), tuple(pairs))
+    places = np.array([[paths.index(a), paths.index(b)] for a, b in pairs], np.int32)
+    targets = np.array([whose[a] == whose[b] for a, b in pairs])
+    trials = Trials(targets, places, tuple(paths))
     answers = None
     if planted:
         answers = [
@@ -315,20 +313,6 @@ def test_states_that_are_not_finite_stop_the_probe() -> None:
         list(encode(broken, noise_set([9_000], np.array([]), 0)))
 
 
-@pytest.mark.parametrize(
-    ("targets", "scores", "rate"),
-    [
-        ([1, 1, 0, 0], [0.9, 0.8, 0.2, 0.1], 0.0),
-        ([1, 1, 0, 0], [0.1, 0.2, 0.8, 0.9], 1.0),
-        ([1, 0, 1, 0], [0.5, 0.5, 0.5, 0.5], 0.5),
-        ([1, 1, 1, 0, 0, 0], [0.9, 0.8, 0.3, 0.7, 0.2, 0.1], 1 / 3),
-    ],
-)
-def test_equal_error_rate(targets: list[int], scores: list[float], rate: float) -> None:
-    """Misses and false alarms meet where they do by hand."""
-    assert equal_error_rate([bool(t) for t in targets], scores) == pytest.approx(rate)
-
-
 def test_an_encoder_is_probed_on_real_audio(corpus: Path, tmp_path: Path, encoder: WavLM) -> None:
     """All scores lie in range and come again; recordings are made once and shared."""
     encoder.train()
@@ -391,21 +375,9 @@ def test_a_corpus_that_lacks_something_is_refused(corpus: Path, tmp_path: Path) 
         write_manifest(broken, changed)
         with pytest.raises(error, match=line):
             prepare_probes(broken, work, SMALL)
+    (broken / TRIALS).write_text("1 a b\n1 c d\n")
+    with pytest.raises(FormatError, match=r"trials_test\.txt: .* needs trials of both kinds"):
+        prepare_probes(broken, work, SMALL)
     (broken / TRIALS).unlink()
     with pytest.raises(FormatError, match=r"trials_test\.txt: no such file; check the path"):
         prepare_probes(broken, work, SMALL)
-
-
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("1 a b\n2 a b\n", r":2: not a trial; write '<1 or 0> <path> <path>'"),
-        ("1 a b\n0 a\n", ":2: not a trial"),
-        ("1 a b\n1 c d\n", "needs trials of both kinds"),
-    ],
-)
-def test_wrong_trials_are_one_line(tmp_path: Path, text: str, line: str) -> None:
-    """A line of another form is named by its number; a list of one kind has no error rate."""
-    (tmp_path / "list.txt").write_text(text)
-    with pytest.raises(FormatError, match=line):
-        read_trials(tmp_path / "list.txt")

@@ -228,7 +228,7 @@ def render(plan: ConversationPlan, speech: LoadAudio, noise: LoadAudio | None = 
     if plan.noise is not None and noise is not None:
         mixture += _background(plan.noise, noise(plan.noise.index), plan.length)
     if plan.telephone:
-        mixture = _band_pass(mixture, 300.0, 3400.0)
+        mixture = band_pass(mixture, 300.0, 3400.0)
     return (mixture * np.float32(10 ** (plan.level_db / 20))).astype(np.float32)
 
 
@@ -249,6 +249,14 @@ def room_response(room: Room) -> Samples:
     bands = np.linspace(0.0, mel[-1], len(room.equaliser_db))
     gain = 10 ** (np.interp(mel, bands, room.equaliser_db) / 20)
     return np.fft.irfft(spectrum * gain)[:length].astype(np.float32)
+
+
+def band_pass(waveform: Samples, low_hz: float, high_hz: float) -> Samples:
+    """Cut away all below and above, as a telephone channel does."""
+    spectrum = np.fft.rfft(waveform)
+    frequency = np.fft.rfftfreq(len(waveform), 1 / SAMPLE_RATE)
+    spectrum[(frequency < low_hz) | (frequency > high_hz)] = 0.0
+    return np.fft.irfft(spectrum, len(waveform)).astype(np.float32)
 
 
 def _draw_turns(
@@ -347,11 +355,3 @@ def _background(noise: Noise, samples: NDArray[Any], length: int) -> Samples:
     looped = np.take(samples, around, mode="wrap").astype(np.float32)
     level = np.sqrt(np.mean(np.square(samples, dtype=np.float64)))
     return looped * np.float32(SOLO_LEVEL / max(level, 1e-5) * 10 ** (-noise.snr_db / 20))
-
-
-def _band_pass(waveform: Samples, low_hz: float, high_hz: float) -> Samples:
-    """Cut away all below and above, as a telephone channel does."""
-    spectrum = np.fft.rfft(waveform)
-    frequency = np.fft.rfftfreq(len(waveform), 1 / SAMPLE_RATE)
-    spectrum[(frequency < low_hz) | (frequency > high_hz)] = 0.0
-    return np.fft.irfft(spectrum, len(waveform)).astype(np.float32)

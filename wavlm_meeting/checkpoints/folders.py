@@ -15,8 +15,15 @@ CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
 WEIGHTS = "model.safetensors"
 PICKLED_WEIGHTS = "pytorch_model.bin"
+BACKEND = "backend.safetensors"
+"""What scores the embeddings of a model."""
+EMBEDDING_MODEL = "embedding_model.ckpt"
+"""Marks a folder in SpeechBrain's layout, and holds the parameters."""
+HYPERPARAMS = "hyperparams.yaml"
 
-_REPLACEABLE = {CARD, CONFIG, PREPROCESSOR, WEIGHTS, PICKLED_WEIGHTS}
+_REPLACEABLE = {
+    CARD, CONFIG, PREPROCESSOR, WEIGHTS, PICKLED_WEIGHTS, EMBEDDING_MODEL, HYPERPARAMS
+}  # fmt: skip
 
 
 @contextmanager

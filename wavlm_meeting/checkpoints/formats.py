@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from wavlm_meeting.checkpoints.bundle import ENCODER, Bundle, read_bundle, write_bundle
-from wavlm_meeting.checkpoints.folders import CARD, CONFIG, WEIGHTS
+from wavlm_meeting.checkpoints.folders import CARD, CONFIG, EMBEDDING_MODEL, WEIGHTS
 from wavlm_meeting.checkpoints.huggingface import (
     read_huggingface,
     weights_path,
@@ -14,6 +14,9 @@ from wavlm_meeting.checkpoints.microsoft import from_microsoft, write_microsoft
 from wavlm_meeting.checkpoints.names import check_state
 from wavlm_meeting.checkpoints.pickles import is_pickle, read_pickle, state_of
 from wavlm_meeting.checkpoints.skeleton import module_shapes
+from wavlm_meeting.checkpoints.speaker import MARK as SPEAKER_MARK
+from wavlm_meeting.checkpoints.speaker import from_speaker_release
+from wavlm_meeting.checkpoints.speechbrain import is_speechbrain
 from wavlm_meeting.checkpoints.torchaudio import MARK, from_torchaudio
 from wavlm_meeting.checkpoints.trainings import is_training, last_checkpoint, read_training
 from wavlm_meeting.errors import CheckpointError, SettingsError
@@ -24,7 +27,8 @@ def read_model(path: Path) -> Bundle:
     """Read a model in any known layout.
 
     A bundle, a folder of a Hugging Face model or of a training, one of the latter's checkpoints, or
-    a file in Microsoft's, fairseq's or torchaudio's layout.
+    a file in Microsoft's, fairseq's or torchaudio's layout or in that of Microsoft's
+    speaker-verification models.
 
     Raises:
         CheckpointError: It is none of them, damaged, or does not fit its own settings.
@@ -37,6 +41,11 @@ def read_model(path: Path) -> Bundle:
         return read_bundle(path)
     if (path / CONFIG).is_file():
         return read_huggingface(path)
+    if is_speechbrain(path):
+        raise CheckpointError(
+            f"{path}: a speaker model on filterbanks, without an encoder; use it to verify "
+            "speakers (load_speaker_model)."
+        )
     raise CheckpointError(
         f"{path}: no model; a folder needs {CARD} (bundle) or {CONFIG} (Hugging Face)."
     )
@@ -63,6 +72,8 @@ def weights_file(path: Path) -> Path:
         return last_checkpoint(path) or path
     if not path.is_dir():
         return path
+    if is_speechbrain(path):
+        return path / EMBEDDING_MODEL
     return path / WEIGHTS if (path / CARD).is_file() else weights_path(path)
 
 
@@ -78,6 +89,8 @@ def _read_file(path: Path) -> Bundle:
     if isinstance(content, Mapping):
         if {"cfg", "model"} <= content.keys():
             return from_microsoft(content, str(path))
+        if isinstance(content.get("model"), Mapping) and SPEAKER_MARK in content["model"]:
+            return from_speaker_release(content, str(path))
         if MARK in content:
             return from_torchaudio(state_of(content, str(path)), str(path))
         names = ", ".join(map(str, list(content)[:3]))

@@ -8,9 +8,11 @@ from pydantic import Field
 from wavlm_meeting.config import Settings, parse_settings
 from wavlm_meeting.errors import CheckpointError, SettingsError
 from wavlm_meeting.heads.frame_classifier import FrameClassifier, FrameClassifierConfig
+from wavlm_meeting.heads.speaker import SpeakerConfig, SpeakerHead, WholeVoice, build_speaker_head
 from wavlm_meeting.heads.xvector import XVector, XVectorConfig
 from wavlm_meeting.wavlm.config import WavLMConfig
 
+SPEAKER = "speaker"
 XVECTOR = "xvector"
 FRAME_CLASSIFIER = "frame_classifier"
 CTC = "ctc"
@@ -50,8 +52,23 @@ def build_frame_classifier(
     return FrameClassifier(encoder.layers, encoder.width, **values)
 
 
+def parse_speaker(numbers: Mapping[str, Any], where: str) -> SpeakerConfig:
+    """Check the numbers of a head for speaker verification; raises CheckpointError."""
+    try:
+        return parse_settings(numbers, SpeakerConfig, where)
+    except SettingsError as error:
+        raise CheckpointError(str(error)) from None
+
+
+def build_speaker(
+    encoder: WavLMConfig, numbers: Mapping[str, Any], where: str
+) -> SpeakerHead | WholeVoice:
+    """Make a head for speaker verification; raises CheckpointError as `parse_numbers` does."""
+    return build_speaker_head(parse_speaker(numbers, where), encoder.layers + 1, encoder.width)
+
+
 BUILDERS = {XVECTOR: build_xvector, FRAME_CLASSIFIER: build_frame_classifier}
-"""The heads that have a module, by part."""
+"""The heads of transformers that have a module, by part."""
 
 
 def linear_shapes(classes: int, width: int) -> dict[str, tuple[int, ...]]:

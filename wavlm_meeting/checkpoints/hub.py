@@ -1,4 +1,4 @@
-"""Models on the Hugging Face hub: which there are for WavLM, and how they come here."""
+"""Models on the Hugging Face hub: which are known to load, and how they come here."""
 
 import re
 from collections.abc import Iterator
@@ -23,6 +23,8 @@ from huggingface_hub.errors import (
 from wavlm_meeting.checkpoints.folders import (
     CARD,
     CONFIG,
+    EMBEDDING_MODEL,
+    HYPERPARAMS,
     PICKLED_WEIGHTS,
     PREPROCESSOR,
     WEIGHTS,
@@ -57,9 +59,14 @@ KNOWN = (
     HubModel(
         "microsoft/wavlm-base-plus-sd", "speaker diarization (two speakers)", MICROSOFT_LICENCE
     ),
+    HubModel(
+        "speechbrain/spkrec-ecapa-voxceleb",
+        "speaker verification (ECAPA-TDNN on filterbanks); VoxCeleb 1 and 2",
+        "Apache-2.0",
+    ),
 )
 
-_WEIGHTS = (WEIGHTS, PICKLED_WEIGHTS)
+_WEIGHTS = (WEIGHTS, PICKLED_WEIGHTS, EMBEDDING_MODEL)
 """Files of parameters, the preferred one first."""
 
 _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -81,11 +88,12 @@ def fetch(name: str) -> Path:
     Only the files that loading needs are fetched. HF_HOME and HF_HUB_OFFLINE are honoured.
 
     Raises:
-        CheckpointError: There is no such model, it is not open to this user, it holds no WavLM, or
-            it is not in the cache and the hub cannot be reached.
+        CheckpointError: There is no such model, it is not open to this user, it holds no
+            parameters, or it is not in the cache and the hub cannot be reached.
     """
     with _one_line(name):
-        folder = Path(snapshot_download(name, allow_patterns=[CARD, CONFIG, PREPROCESSOR]))
+        small = [CARD, CONFIG, PREPROCESSOR, HYPERPARAMS]
+        folder = Path(snapshot_download(name, allow_patterns=small))
         if _weights(folder) is None:
             # From the same revision, even if the model changes meanwhile.
             revision = folder.name

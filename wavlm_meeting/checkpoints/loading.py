@@ -23,6 +23,7 @@ from wavlm_meeting.checkpoints.skeleton import build_filled
 from wavlm_meeting.devices import resolve_device
 from wavlm_meeting.errors import CheckpointError, SettingsError
 from wavlm_meeting.heads.frame_classifier import FrameClassifier
+from wavlm_meeting.heads.speaker import SpeakerHead, WholeVoice
 from wavlm_meeting.heads.xvector import XVector
 from wavlm_meeting.wavlm.config import WavLMConfig
 from wavlm_meeting.wavlm.model import Padding, WavLM
@@ -30,7 +31,7 @@ from wavlm_meeting.wavlm.model import Padding, WavLM
 Dtype = str | torch.dtype | None
 """A number format by name or as PyTorch has it; None is float32."""
 
-Head = TypeVar("Head", XVector, FrameClassifier)
+Head = TypeVar("Head", XVector, FrameClassifier, SpeakerHead | WholeVoice)
 
 _DTYPES = ("float32", "bfloat16", "float16")
 
@@ -62,7 +63,7 @@ def load_encoder(
         SettingsError: The dtype or the padding is none of the above.
     """
     place, number = resolve_device(device), _resolve_dtype(dtype)
-    return _encoder(load_model(source), padding).to(place, number)
+    return build_encoder(load_model(source), padding).to(place, number)
 
 
 def load_xvector(
@@ -113,23 +114,35 @@ def _load_with_head(
     build: Callable[[WavLMConfig, Mapping[str, Any], str], Head],
 ) -> tuple[WavLM, Head]:
     place, number = resolve_device(device), _resolve_dtype(dtype)
-    model = load_model(source)
+    encoder, head = build_with_head(load_model(source), part, build, str(source))
+    return encoder.to(place, number), head.to(place, number)
+
+
+def build_with_head(
+    model: Bundle,
+    part: str,
+    build: Callable[[WavLMConfig, Mapping[str, Any], str], Head],
+    source: str,
+) -> tuple[WavLM, Head]:
+    """Make a model's encoder and one of its heads; raises CheckpointError if it lacks that part."""
     if part not in model.state:
         has = ", ".join(f"'{name}'" for name in model.state)
         raise CheckpointError(f"{source}: has no '{part}'; its parts are {has}.")
-    encoder = _encoder(model, "exact")
+    encoder = build_encoder(model)
     where = f"{source}: {part}"
     head = build_filled(
         lambda: build(model.card.encoder, model.card.heads[part], where), model.state[part], where
     )
-    if head.mix is not None and model.card.encoder.pre_norm:
+    mixes = isinstance(head, XVector | FrameClassifier) and head.mix is not None
+    if mixes and model.card.encoder.pre_norm:
         # These heads learned their mix on the last layer's output before the final norm, which
         # nothing but that one hidden state passes.
         encoder.register_module("norm", nn.Identity())
-    return encoder.to(place, number), head.to(place, number)
+    return encoder, head
 
 
-def _encoder(model: Bundle, padding: Padding) -> WavLM:
+def build_encoder(model: Bundle, padding: Padding = "exact") -> WavLM:
+    """Make a model's encoder; raises CheckpointError if card and parameters do not fit."""
     where = f"{model.card.name}: {ENCODER}"
     return build_filled(lambda: WavLM(model.card.encoder, padding), model.state[ENCODER], where)
 

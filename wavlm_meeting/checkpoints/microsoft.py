@@ -99,9 +99,9 @@ def from_microsoft(checkpoint: Mapping[str, Any], where: str) -> Bundle:
     """
     config = _read_config(checkpoint["cfg"], where)
     rest = state_of(checkpoint["model"], where)
-    pretraining = {name: rest.pop(name) for name in _pretraining_names(rest)}
+    pretraining = {name: rest.pop(name) for name in pretraining_names(rest)}
     shapes = module_shapes(lambda: WavLM(config))
-    state = {ENCODER: to_native(rest, shapes, _encoder_rows(config), where)}
+    state = {ENCODER: to_native(rest, shapes, encoder_rows(config), where)}
     heads = {}
     if pretraining:
         state[PRETRAINING], heads[PRETRAINING] = _read_pretraining(pretraining, config, where)
@@ -125,7 +125,7 @@ def write_microsoft(path: Path, model: Bundle) -> None:
     if path.is_dir():
         raise CheckpointError(f"{path}: Microsoft's layout is a file; give its name, like x.pt.")
     config, state = model.card.encoder, dict(model.state)
-    rows = _encoder_rows(config)
+    rows = encoder_rows(config)
     foreign = to_foreign(state.pop(ENCODER), rows)
     if config.width == config.conv_layers[-1][0]:
         raise CheckpointError(
@@ -208,11 +208,13 @@ def _write_config(config: WavLMConfig) -> dict[str, Any]:
     }
 
 
-def _encoder_rows(config: WavLMConfig) -> tuple[Row, ...]:
+def encoder_rows(config: WavLMConfig) -> tuple[Row, ...]:
+    """Return the names of an encoder's parameters."""
     return (_FRONTEND_NORM[config.frontend_norm], *_ENCODER)
 
 
-def _pretraining_names(names: Mapping[str, Tensor]) -> list[str]:
+def pretraining_names(names: Mapping[str, Tensor]) -> list[str]:
+    """Return which parameters are those of masked prediction."""
     foreign = tuple(row.foreign for row in _PRETRAINING)
     return [name for name in names if name.startswith(foreign)]
 

@@ -18,6 +18,8 @@ from wavlm_meeting.wavlm.config import WavLMConfig
 
 Shape = tuple[int, ...]
 
+_LEAVES = "weight|bias|weight_g|weight_v|running_mean|running_var|num_batches_tracked"
+"""Parameters and statistics of PyTorch's modules."""
 _SHOWN = 3
 """How many names an error lists before it only counts."""
 
@@ -73,7 +75,7 @@ def older_weight_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def to_native(
     state: Mapping[str, Tensor], shapes: Mapping[str, Shape], rows: Sequence[Row], where: str
 ) -> dict[str, Tensor]:
-    """Rename a foreign state dictionary, in float32.
+    """Rename a foreign state dictionary, in float32; counters stay whole numbers.
 
     Args:
         state: Tensors by foreign name.
@@ -96,7 +98,7 @@ def to_native(
                 f"in its settings needs {expected}; weights and settings are of different models."
             )
         tensor = layout.read(tensor, shape) if layout else tensor
-        native[name] = tensor.float().contiguous()
+        native[name] = (tensor.float() if tensor.is_floating_point() else tensor).contiguous()
     return native
 
 
@@ -178,7 +180,7 @@ def _match(name: str, rows: Sequence[Row]) -> tuple[str, Layout | None]:
     """Return the foreign name and layout of a native name; every name must be in the table."""
     for row in rows:
         pattern = re.escape(row.native).replace(r"\{i\}", r"(?P<i>\d+)")
-        found = re.fullmatch(rf"{pattern}(?P<leaf>\.(weight|bias|weight_g|weight_v))?", name)
+        found = re.fullmatch(rf"{pattern}(?P<leaf>\.({_LEAVES}))?", name)
         if found:
             index = found.groupdict().get("i", "")
             return row.foreign.replace("{i}", index) + (found["leaf"] or ""), row.layout

@@ -2,16 +2,19 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from wavlm_meeting.errors import FormatError
 
 
-def read_text(path: str | Path) -> str:
-    """Read a UTF-8 text file (with or without a byte-order mark); raises FormatError."""
-    path = Path(path)
+@contextmanager
+def open_text(path: str | Path) -> Iterator[TextIO]:
+    """Open a UTF-8 text file (with or without a byte-order mark); raises FormatError."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with Path(path).open(encoding="utf-8-sig") as file:
+            yield file
     except FileNotFoundError:
         raise FormatError(f"{path}: no such file; check the path.") from None
     except IsADirectoryError:
@@ -20,6 +23,12 @@ def read_text(path: str | Path) -> str:
         raise FormatError(f"{path}: not a text file in UTF-8.") from None
     except (OSError, ValueError) as error:
         raise FormatError(f"{path}: cannot be read: {error}.") from None
+
+
+def read_text(path: str | Path) -> str:
+    """Read a UTF-8 text file; raises FormatError."""
+    with open_text(path) as file:
+        return file.read()
 
 
 def read_fields(path: str | Path) -> Iterator[tuple[str, list[str]]]:

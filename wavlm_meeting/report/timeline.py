@@ -11,16 +11,10 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator
 from pyannote.core import Annotation
 from pyannote.metrics.diarization import DiarizationErrorRate
 
-from wavlm_meeting.errors import FormatError
 from wavlm_meeting.files import atomic_write
+from wavlm_meeting.report.style import COLOURS, INK, LINE, QUIET_INK, picture_format
 
-_COLOURS = (
-    *("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9"),
-    *("#8c6bb1", "#737373", "#b8860b", "#1b7837"),
-)
-"""Six of Okabe and Ito's colours, which the colour-blind tell apart, then four more."""
-
-_INK, _QUIET_INK, _LINE, _OVERLAP = "#1f2328", "#59636e", "#d8dee4", "#dbe1e8"
+_OVERLAP = "#dbe1e8"
 
 _WIDTH, _ROW, _TITLE, _AXIS = 10.0, 0.36, 0.46, 0.56
 """Inches: the picture's width, and the heights of a row, of a title and of the time axis."""
@@ -41,11 +35,7 @@ def draw_timeline(annotations: Mapping[str, Annotation], path: str | Path, durat
     speaker of the first panel with whom they share most time, one to one. `duration` is the
     recording's in seconds. Raises FormatError for any other suffix.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix not in {".png", ".svg", ".pdf"}:
-        raise FormatError(
-            f"{path}: a timeline is written as .png, .svg or .pdf; change the suffix."
-        )
+    written_as = picture_format(path, "timeline")
     palettes = speaker_colours(list(annotations.values()))
     names = [_short(label) for palette in palettes for label in palette]
     left = (_MARGIN + _LETTER * max(map(len, names), default=0)) / _WIDTH
@@ -60,7 +50,7 @@ def draw_timeline(annotations: Mapping[str, Annotation], path: str | Path, durat
         box = (left, bottom / height, 1 - left - _RIGHT / _WIDTH, rows / height)
         axes = figure.add_axes(box)
         heading = axes.set_title(
-            title, loc="left", fontsize=11, fontweight="bold", color=_INK, pad=7
+            title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=7
         )
         heading.set_parse_math(False)
         _draw_turns(axes, annotation, palette)
@@ -68,7 +58,7 @@ def draw_timeline(annotations: Mapping[str, Annotation], path: str | Path, durat
         panels.append(axes)
     _label_ends(panels, duration)
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, format=suffix[1:])
+        figure.savefig(temporary, format=written_as)
 
 
 def speaker_colours(annotations: list[Annotation]) -> list[dict[str, str]]:
@@ -89,7 +79,7 @@ def speaker_colours(annotations: list[Annotation]) -> list[dict[str, str]]:
             matched = {label: palettes[0][match] for label, match in mapping.items()}
         palettes.append(
             {
-                label: matched.get(label) or _COLOURS[next(numbers) % len(_COLOURS)]
+                label: matched.get(label) or COLOURS[next(numbers) % len(COLOURS)]
                 for label in speakers
             }
         )
@@ -112,9 +102,9 @@ def _draw_turns(axes: Axes, annotation: Annotation, palette: dict[str, str]) -> 
         axes.broken_barh(turns, (row - 0.32, 0.64), facecolors=colour, linewidth=0, zorder=2)
         share = f"{_talk(talk_s[label])}  ·  {talk_s[label] / sum(talk_s.values()):.0%}"
         place = axes.get_yaxis_transform()
-        axes.text(1.012, row, share, transform=place, va="center", fontsize=9, color=_INK)
+        axes.text(1.012, row, share, transform=place, va="center", fontsize=9, color=INK)
     if not palette:
-        axes.text(0.02, 0.5, "no speech", transform=axes.transAxes, va="center", color=_QUIET_INK)
+        axes.text(0.02, 0.5, "no speech", transform=axes.transAxes, va="center", color=QUIET_INK)
     axes.set_yticks(range(len(palette)), labels=[_short(label) for label in palette])
     axes.set_ylim(max(1, len(palette)) - 0.5, -0.5)
     for name in axes.get_yticklabels():
@@ -127,12 +117,12 @@ def _draw_axis(axes: Axes, duration: float) -> None:
     step_s = next((step for step in _STEPS_S if duration / step <= 12), duration)
     axes.xaxis.set_major_locator(MultipleLocator(step_s))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda at_s, _: _instant(at_s, duration)))
-    axes.grid(axis="x", color=_LINE, linewidth=0.6)
+    axes.grid(axis="x", color=LINE, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["left", "top", "right"]].set_visible(False)
-    axes.spines["bottom"].set_color(_LINE)
-    axes.tick_params(length=0, labelsize=9, labelcolor=_INK)
-    axes.tick_params(axis="x", labelcolor=_QUIET_INK)
+    axes.spines["bottom"].set_color(LINE)
+    axes.tick_params(length=0, labelsize=9, labelcolor=INK)
+    axes.tick_params(axis="x", labelcolor=QUIET_INK)
 
 
 def _label_ends(panels: list[Axes], duration: float) -> None:
@@ -141,7 +131,7 @@ def _label_ends(panels: list[Axes], duration: float) -> None:
         axes.tick_params(labelbottom=False)
     for axes in panels[-1:]:
         unit = "seconds" if duration < _CLOCK_FROM_S else "minutes"
-        axes.set_xlabel(unit, fontsize=9, color=_QUIET_INK, labelpad=3)
+        axes.set_xlabel(unit, fontsize=9, color=QUIET_INK, labelpad=3)
     for axes in panels[:1]:
         axes.legend(
             handles=[Patch(color=_OVERLAP, label="two or more at once")],
@@ -149,7 +139,7 @@ def _label_ends(panels: list[Axes], duration: float) -> None:
             bbox_to_anchor=(1.0, 1.0),
             borderaxespad=0.2,
             fontsize=9,
-            labelcolor=_QUIET_INK,
+            labelcolor=QUIET_INK,
             frameon=False,
         )
 

@@ -1,0 +1,47 @@
+"""Stages `cohort` and `calibrate`: what turns a model's embeddings into log-likelihood ratios."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from wavlm_meeting.files import atomic_write
+from wavlm_meeting.recipes.voxceleb.calibration import draw_trials, short_piece, some_of_each
+from wavlm_meeting.recipes.voxceleb.embedding import embed_rows
+from wavlm_meeting.recipes.voxceleb.manifests import read_manifest
+from wavlm_meeting.recipes.voxceleb.settings import CalibrationSettings, CohortSettings
+from wavlm_meeting.verification.backend import BACKEND, BackendSettings, fit_backend, save_backend
+from wavlm_meeting.verification.load import load_speaker_model
+from wavlm_meeting.verification.normalisation import make_cohort
+
+log = logging.getLogger(__name__)
+
+
+def write_cohort(model: Path, cuts: Path, target: Path, settings: CohortSettings) -> None:
+    """Embed recordings of training speakers, and keep each speaker's mean voice."""
+    rng = np.random.default_rng(settings.seed)
+    names = sorted({row.speaker for row in read_manifest(cuts)})
+    chosen = set(rng.permutation(names)[: settings.speakers].tolist())
+    own = (row for row in read_manifest(cuts) if row.speaker in chosen)
+    rows = some_of_each(own, settings.utterances, rng)
+    voices = embed_rows(load_speaker_model(model, "auto"), rows)
+    cohort = make_cohort(voices.embeddings, [row.speaker for row in rows])
+    with atomic_write(target) as temporary:
+        np.save(temporary, cohort)
+    log.info("cohort: %d speakers, %d recordings", len(cohort), len(rows))
+
+
+def calibrate(
+    model: Path, cuts: Path, cohort: Path, settings: CalibrationSettings, backend: BackendSettings
+) -> None:
+    """Fit a backend to trials of held-out speakers, and put it into the model's folder."""
+    rng = np.random.default_rng(settings.seed)
+    rows = some_of_each(read_manifest(cuts), settings.recordings, rng)
+    pairs, targets = draw_trials(rows, settings)
+    pieces = [(0.0, row.seconds) for row in rows]
+    pieces += [short_piece(row.seconds, settings, rng) for row in rows]
+    loaded = load_speaker_model(model, "auto")
+    voices = embed_rows(loaded, [*rows, *rows], pieces)
+    fitted = fit_backend(loaded.sha256, np.load(cohort), voices, targets, pairs, backend)
+    save_backend(model / BACKEND, fitted)
+    log.info("calibrate: %d trials of %d recordings", len(targets), len(rows))

@@ -1,0 +1,112 @@
+"""The head of speaker verification: an ECAPA-TDNN on mixed hidden states, or on filterbanks.
+
+A small model can do with attentive statistics of the mix alone.
+
+Source: WavLM paper (arXiv 2110.13900), section V-B; released code (github.com/microsoft/UniSpeech,
+`downstreams/speaker_verification`). The latter adds 1e-6 before the instance norm, which takes any
+constant away again.
+
+B batch, T frames, C channels, D embedding size.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from wavlm_meeting.config import Settings
+from wavlm_meeting.heads.ecapa import Ecapa, EcapaConfig, frame_shares, weighted_moments
+from wavlm_meeting.heads.embedding import EmbeddingHead
+from wavlm_meeting.heads.layer_mix import LayerMix
+from wavlm_meeting.wavlm.frontend import valid_mask
+
+NORM_EPS = 1e-5
+"""Added to every variance of the instance norm; the released code's value."""
+
+
+class AttentiveConfig(Settings):
+    """Sizes of attentive statistics without convolutions."""
+
+    hidden: int = Field(384, ge=1)
+    """Width of the frame features that are pooled."""
+    embedding: int = Field(192, ge=1)
+    """Size of the embedding."""
+
+
+class SpeakerConfig(Settings):
+    """What a speaker model is made of beside its encoder, if it has one."""
+
+    features: Literal["wavlm", "fbank"] = "wavlm"
+    """What it listens with: an encoder, or filterbanks."""
+    mels: int = Field(80, ge=1)
+    """Bands of the filterbanks, which an encoder has no use for."""
+    instance_norm: bool = True
+    """Whether each channel of the features is brought to zero mean and unit variance over an
+    utterance."""
+    ecapa: EcapaConfig = EcapaConfig()
+    """Sizes of the network."""
+    attentive: AttentiveConfig | None = None
+    """Attentive statistics of an encoder's mixed states in place of that network: a tenth of its
+    size, and what the embedding head of diarization is."""
+
+    @property
+    def size(self) -> int:
+        """Return the size of an embedding."""
+        return self.ecapa.embedding if self.attentive is None else self.attentive.embedding
+
+
+class SpeakerHead(nn.Module):
+    """Hidden states -> one embedding for each utterance."""
+
+    def __init__(self, states: int, width: int, *, instance_norm: bool, **ecapa: Any) -> None:
+        super().__init__()
+        self.mix = LayerMix(states) if states > 1 else None
+        self.instance_norm = instance_norm
+        self.ecapa = Ecapa(width, **ecapa)
+
+    def forward(
+        self, hidden_states: Sequence[Tensor], frame_lengths: Tensor | None = None
+    ) -> Tensor:
+        """Embed tensors (B, T, C), of which the first `frame_lengths` (B,) frames are valid.
+
+        Without `frame_lengths` all are. Returns (B, D), not of unit length.
+        """
+        x = self.mix(hidden_states) if self.mix is not None else hidden_states[0]
+        if self.instance_norm:
+            x = _normalize_over_time(x, frame_lengths)
+        embeddings: Tensor = self.ecapa(x.mT, frame_lengths)
+        return embeddings
+
+
+class WholeVoice(nn.Module):
+    """Diarization's embedding head on one speaker, who has all frames."""
+
+    def __init__(self, head: EmbeddingHead) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(
+        self, hidden_states: Sequence[Tensor], frame_lengths: Tensor | None = None
+    ) -> Tensor:
+        """Embed tensors (B, T, C), of which the first `frame_lengths` (B,) frames are valid."""
+        batch, frames, _ = hidden_states[-1].shape
+        masks = hidden_states[-1].new_ones(batch, 1, frames)
+        if frame_lengths is not None:
+            masks = masks * valid_mask(frame_lengths, frames)[:, None]
+        return self.head.raw(hidden_states, masks)[:, 0]
+
+
+def build_speaker_head(config: SpeakerConfig, states: int, width: int) -> SpeakerHead | WholeVoice:
+    """Make a head for features of `states` tensors that are `width` channels wide."""
+    if config.attentive is not None:
+        own = config.attentive
+        return WholeVoice(EmbeddingHead(states - 1, width, own.hidden, own.embedding))
+    sizes = config.ecapa.model_dump()
+    return SpeakerHead(states, width, instance_norm=config.instance_norm, **sizes)
+
+
+def _normalize_over_time(x: Tensor, lengths: Tensor | None) -> Tensor:
+    mean, variance = weighted_moments(x, frame_shares(x, lengths))
+    return (x - mean[:, None]) * torch.rsqrt(variance + NORM_EPS)[:, None]

@@ -1,0 +1,148 @@
+"""Speaker models from and to their files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from wavlm_meeting.checkpoints.bundle import ENCODER, Bundle, write_bundle
+from wavlm_meeting.checkpoints.card import Card, Storage
+from wavlm_meeting.checkpoints.catalog import resolve
+from wavlm_meeting.checkpoints.formats import weights_file
+from wavlm_meeting.checkpoints.heads import (
+    SPEAKER,
+    XVECTOR,
+    build_speaker,
+    build_xvector,
+    parse_speaker,
+)
+from wavlm_meeting.checkpoints.loading import build_encoder, build_with_head, load_model
+from wavlm_meeting.checkpoints.skeleton import build_filled
+from wavlm_meeting.checkpoints.speechbrain import (
+    is_speechbrain,
+    read_speechbrain,
+    write_speechbrain,
+)
+from wavlm_meeting.devices import resolve_device
+from wavlm_meeting.errors import CheckpointError
+from wavlm_meeting.files import sha256_of
+from wavlm_meeting.heads.embedding import EmbeddingHead
+from wavlm_meeting.heads.speaker import (
+    AttentiveConfig,
+    SpeakerConfig,
+    WholeVoice,
+    build_speaker_head,
+)
+from wavlm_meeting.verification.fbank import Fbank
+from wavlm_meeting.verification.model import SpeakerModel, WholeXVector
+from wavlm_meeting.wavlm.model import WavLM
+
+DIARIZATION = "diarization"
+"""The part with the embedding head of diarization, for models that have no better one."""
+
+
+def load_speaker_model(source: str | Path = "tiny", device: str = "cpu") -> SpeakerModel:
+    """Load a model that says what a voice is like, ready for inference.
+
+    Args:
+        source: The name of an embedded model ("tiny"), a path (a bundle, a Hugging Face or
+            SpeechBrain folder, Microsoft's speaker-verification file), or an id on the Hugging Face
+            hub, such as "speechbrain/spkrec-ecapa-voxceleb".
+        device: auto, cpu or cuda.
+
+    Returns:
+        The model in eval mode: `model.embed(waveform)` gives one embedding (D,).
+
+    Raises:
+        CheckpointError: The model is not found, damaged, or says nothing of voices.
+        DeviceError: The device is not there.
+    """
+    place = resolve_device(device)
+    path = resolve(source)
+    if is_speechbrain(path):
+        model = _read_filterbank_model(path)
+        model.name = Path(source).name
+    else:
+        model = _from_bundle(load_model(source), str(source))
+    model.sha256 = model.sha256 or sha256_of(weights_file(path))
+    return model.to(place).eval()
+
+
+def write_speaker_model(
+    folder: str | Path,
+    model: SpeakerModel,
+    about: Mapping[str, Any],
+    storage: Storage = "float32",
+) -> None:
+    """Write a model at once or not at all: a bundle, or in SpeechBrain's layout without an encoder.
+
+    Args:
+        folder: Where to write it; its parents are made, an older model there is replaced.
+        model: A model that `build_speaker_model` made, or that was loaded with its part for
+            speaker verification.
+        about: What the card says: name, version, licence, description, training, figures.
+            SpeechBrain's layout has no place for it.
+        storage: Number format of a bundle's parameters.
+
+    Raises:
+        CheckpointError: The model is of another kind, its parameters are not finite, SpeechBrain's
+            layout has no place for what it has, or what stands at `folder` is no model.
+    """
+    config, features = model.config, model.features
+    if config is None:
+        raise CheckpointError(f"{folder}: this kind of model is written by what it was read with.")
+    head = model.pooling.state_dict()
+    if not isinstance(features, WavLM):
+        write_speechbrain(Path(folder), config, head)
+        return
+    numbers = config.model_dump()
+    card = Card.model_validate({**about, "encoder": features.config, "heads": {SPEAKER: numbers}})
+    write_bundle(folder, {ENCODER: features.state_dict(), SPEAKER: head}, card, storage)
+
+
+def _read_filterbank_model(folder: Path) -> SpeakerModel:
+    config, state = read_speechbrain(folder)
+    head = build_filled(lambda: build_speaker_head(config, 1, config.mels), state, str(folder))
+    return SpeakerModel(Fbank(config.mels), head, config.size, config=config)
+
+
+def _from_bundle(model: Bundle, source: str) -> SpeakerModel:
+    """Make a speaker model from the best part that a model has for it."""
+    if SPEAKER in model.state:
+        encoder, head = build_with_head(model, SPEAKER, build_speaker, source)
+        config = parse_speaker(model.card.heads[SPEAKER], source)
+        found = SpeakerModel(encoder, head, config.size, config=config)
+    elif XVECTOR in model.state:
+        encoder, xvector = build_with_head(model, XVECTOR, build_xvector, source)
+        found = SpeakerModel(encoder, WholeXVector(xvector), xvector.embedding.out_features)
+    elif DIARIZATION in model.state:
+        voice = _embedding_head(model, source)
+        sizes = AttentiveConfig(
+            hidden=voice.hidden.out_features, embedding=voice.output.out_features
+        )
+        config = SpeakerConfig(attentive=sizes)
+        found = SpeakerModel(build_encoder(model), WholeVoice(voice), config.size, config=config)
+    else:
+        has = ", ".join(f"'{name}'" for name in model.state)
+        raise CheckpointError(
+            f"{source}: has no part that knows voices ('{SPEAKER}', '{XVECTOR}' or "
+            f"'{DIARIZATION}'), only {has}; take 'tiny', a speaker model of the hub, or train one "
+            "(recipe voxceleb)."
+        )
+    found.name = model.card.name
+    found.sha256 = model.card.weights.sha256 if model.card.weights else ""
+    return found
+
+
+def _embedding_head(model: Bundle, source: str) -> EmbeddingHead:
+    """Take the embedding head out of the heads of diarization; its sizes show in its shapes."""
+    prefix, encoder = "embedding.", model.card.encoder
+    part = model.state[DIARIZATION]
+    state = {n.removeprefix(prefix): part[n] for n in part if n.startswith(prefix)}
+    if "output.weight" not in state or state["output.weight"].ndim != 2:
+        raise CheckpointError(f"{source}: its '{DIARIZATION}' has no embedding head; take 'tiny'.")
+    size, pooled = state["output.weight"].shape
+    return build_filled(
+        lambda: EmbeddingHead(encoder.layers, encoder.width, pooled // 2, size),
+        state,
+        f"{source}: {DIARIZATION}",
+    )
