@@ -89,6 +89,8 @@ def main() -> None:
     command = typer.main.get_command(app)
     try:
         status = command.main(words, "wavlm-meeting", standalone_mode=False, obj=reporter)
+    except SystemExit as leaving:  # Rich's, where nobody reads the output any more
+        status = leaving.code
     except BaseException as error:  # noqa: BLE001 - the last stop: all become a line and a status
         status = reporter.report(error)
     if status == INTERRUPTED.status:

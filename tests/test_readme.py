@@ -9,6 +9,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+import soundfile
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -23,7 +24,9 @@ def link(path: Path, script: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory, conversation: Path) -> Path:
+def checkout(
+    tmp_path_factory: pytest.TempPathFactory, conversation: Path, shared_dir: Path
+) -> Path:
     """Copy the checkout and put beside it the files that the README speaks of."""
     folder = tmp_path_factory.mktemp("readme") / "checkout"
     folder.mkdir()
@@ -37,6 +40,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, conversation: Path) -> Pa
     shutil.copy(conversation, folder / "interview.wav")
     (folder / "recordings").mkdir()
     shutil.copy(conversation, folder / "recordings/call.wav")
+    samples, rate = soundfile.read(shared_dir / "corpus/speech/vctk/p225/p225_003.opus")
+    soundfile.write(folder / "anna.wav", samples, rate)
     turns = "SPEAKER interview 1 6.7 3.0 <NA> <NA> anna <NA> <NA>\n"
     (folder / "reference.rttm").write_text(turns)
     return folder

@@ -10,25 +10,41 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wavlm_meeting.checkpoints import load_encoder
     from wavlm_meeting.diarization import Diarization, diarize, load_pipeline
-    from wavlm_meeting.verification import load_speaker_model
+    from wavlm_meeting.meeting import enroll, name_speakers
+    from wavlm_meeting.verification.identification import identify, load_identifier
+    from wavlm_meeting.verification.load import load_speaker_model
+    from wavlm_meeting.verification.verify import verify
+    from wavlm_meeting.verification.voices import Register
 
     __version__: str
 
 __all__ = [
     "Diarization",
+    "Register",
     "__version__",
     "diarize",
+    "enroll",
+    "identify",
     "load_encoder",
+    "load_identifier",
     "load_pipeline",
     "load_speaker_model",
+    "name_speakers",
+    "verify",
 ]
 
 _HOMES = {
     "Diarization": "wavlm_meeting.diarization",
+    "Register": "wavlm_meeting.verification.voices",
     "diarize": "wavlm_meeting.diarization",
+    "enroll": "wavlm_meeting.meeting",
+    "identify": "wavlm_meeting.verification.identification",
     "load_encoder": "wavlm_meeting.checkpoints",
+    "load_identifier": "wavlm_meeting.verification.identification",
     "load_pipeline": "wavlm_meeting.diarization",
-    "load_speaker_model": "wavlm_meeting.verification",
+    "load_speaker_model": "wavlm_meeting.verification.load",
+    "name_speakers": "wavlm_meeting.meeting",
+    "verify": "wavlm_meeting.verification.verify",
 }
 
 

@@ -57,6 +57,16 @@ def read_toml(path: str | Path, settings: type[S]) -> S:
     return parse_settings(values, settings, str(path))
 
 
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `above` over `below`, table by table."""
+    both = dict(below)
+    for key, value in above.items():
+        known = both.get(key)
+        tables = isinstance(value, Mapping) and isinstance(known, Mapping)
+        both[key] = merged(dict(known or {}), value) if tables else value
+    return both
+
+
 def _known_keys(settings: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     """List the keys that are allowed at `path` below `settings`."""
     for part in path:

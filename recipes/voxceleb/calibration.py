@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavlm_meeting.errors import SettingsError
+from wavlm_meeting.formats.trials import Trials
 from wavlm_meeting.recipes.voxceleb.embedding import Piece
+from wavlm_meeting.recipes.voxceleb.lists import recording_name
 from wavlm_meeting.recipes.voxceleb.manifests import Row
 from wavlm_meeting.recipes.voxceleb.settings import CalibrationSettings
 
@@ -91,3 +93,22 @@ def short_piece(seconds: float, settings: CalibrationSettings, rng: np.random.Ge
     """Draw a short piece of a recording of so many seconds."""
     length = min(seconds, rng.uniform(*settings.short_s))
     return rng.uniform(0.0, seconds - length), length
+
+
+def listed_trials(
+    rows: Sequence[Row], lists: Sequence[Trials]
+) -> tuple[list[Row], NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the recordings of some lists, and their trials between whole and short pieces.
+
+    Each trial is there for each of KINDS; short pieces are counted after all whole recordings.
+    """
+    place = {row.name: number for number, row in enumerate(rows)}
+    pairs = []
+    for trials in lists:
+        own = np.array([place[recording_name(name)] for name in trials.names])
+        pairs.append(own[trials.pairs])
+    used, counted = np.unique(np.concatenate(pairs), return_inverse=True)
+    whole = counted.reshape(-1, 2).astype(np.int64)
+    targets = np.concatenate([trials.targets for trials in lists])
+    kinds = [whole + len(used) * np.array(kind) for kind in KINDS]
+    return [rows[number] for number in used], np.concatenate(kinds), np.tile(targets, len(KINDS))

@@ -1,16 +1,23 @@
 """Stages `cohort` and `calibrate`: what turns a model's embeddings into log-likelihood ratios."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from wavlm_meeting.files import atomic_write
-from wavlm_meeting.recipes.voxceleb.calibration import draw_trials, short_piece, some_of_each
+from wavlm_meeting.formats.trials import Trials
+from wavlm_meeting.recipes.voxceleb.calibration import (
+    draw_trials,
+    listed_trials,
+    short_piece,
+    some_of_each,
+)
 from wavlm_meeting.recipes.voxceleb.embedding import embed_rows
 from wavlm_meeting.recipes.voxceleb.manifests import read_manifest
 from wavlm_meeting.recipes.voxceleb.settings import CalibrationSettings, CohortSettings
-from wavlm_meeting.verification.backend import BACKEND, BackendSettings, fit_backend, save_backend
+from wavlm_meeting.verification.backend import BackendSettings, fit_backend, save_backend
 from wavlm_meeting.verification.load import load_speaker_model
 from wavlm_meeting.verification.normalisation import make_cohort
 
@@ -32,16 +39,26 @@ def write_cohort(model: Path, cuts: Path, target: Path, settings: CohortSettings
 
 
 def calibrate(
-    model: Path, cuts: Path, cohort: Path, settings: CalibrationSettings, backend: BackendSettings
+    model: Path,
+    cuts: Path,
+    cohort: Path,
+    target: Path,
+    settings: CalibrationSettings,
+    backend: BackendSettings,
+    lists: Sequence[Trials] = (),
 ) -> None:
-    """Fit a backend to trials of held-out speakers, and put it into the model's folder."""
+    """Fit a backend to trials of held-out speakers, or to those of `lists`, and write `target`."""
     rng = np.random.default_rng(settings.seed)
-    rows = some_of_each(read_manifest(cuts), settings.recordings, rng)
-    pairs, targets = draw_trials(rows, settings)
+    if lists:
+        rows, pairs, targets = listed_trials(list(read_manifest(cuts)), lists)
+    else:
+        rows = some_of_each(read_manifest(cuts), settings.recordings, rng)
+        pairs, targets = draw_trials(rows, settings)
     pieces = [(0.0, row.seconds) for row in rows]
     pieces += [short_piece(row.seconds, settings, rng) for row in rows]
     loaded = load_speaker_model(model, "auto")
     voices = embed_rows(loaded, [*rows, *rows], pieces)
     fitted = fit_backend(loaded.sha256, np.load(cohort), voices, targets, pairs, backend)
-    save_backend(model / BACKEND, fitted)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save_backend(target, fitted)
     log.info("calibrate: %d trials of %d recordings", len(targets), len(rows))

@@ -29,6 +29,7 @@ from wavlm_meeting.recipes.voxceleb.reading import (
     speaker_recordings,
     wanted_recordings,
 )
+from wavlm_meeting.recipes.voxceleb.rooms import simulate_rooms
 from wavlm_meeting.recipes.voxceleb.settings import DataSettings
 from wavlm_meeting.recipes.voxceleb.sounds import ROOMS, find_sounds, sound_files
 from wavlm_meeting.recipes.voxceleb.workers import Map, map_of
@@ -104,6 +105,9 @@ def prepare(data: Path, out: Path, prepared: Prepared, settings: DataSettings) -
             raise SettingsError(_missing_line(missing, data))
         left += _write_training(prepared, work, training, decoded, settings)
         rooms = {ROOMS: sounds.pop(ROOMS)}
+        if count := settings.simulated_rooms:
+            simulated = simulate_rooms(out / "rooms", count, settings.seed, work)
+            rooms[ROOMS] += (simulated,)
         for name, kinds in (("sounds", sounds), ("rooms", rooms)):
             if any(kinds.values()):
                 path = prepared.folder / f"{name}.jsonl.gz"

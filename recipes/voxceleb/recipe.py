@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wavlm_meeting.checkpoints.catalog import resolve
+from wavlm_meeting.checkpoints.folders import BACKEND
+from wavlm_meeting.checkpoints.formats import weights_file
 from wavlm_meeting.config import parse_settings
 from wavlm_meeting.files import atomic_write, sha256_of
 from wavlm_meeting.recipes.pretraining_settings import recipe_settings
@@ -29,7 +32,6 @@ from wavlm_meeting.recipes.voxceleb.trials import (
     write_figures,
 )
 from wavlm_meeting.training.progress import Report
-from wavlm_meeting.verification.backend import BACKEND
 
 LARGE_MARGIN = "large_margin"
 """The training that is a stage of its own; those before it are one stage, `train`."""
@@ -75,8 +77,13 @@ class VoxCeleb:
 
     @property
     def model(self) -> Path:
-        """The finished model, with its backend."""
-        return self.out / "model"
+        """The finished model, or that which gets a backend as it is."""
+        return self.out / "model" if self.settings.trainings() else resolve(self.settings.start)
+
+    @property
+    def backend(self) -> Path:
+        """Its backend."""
+        return self.out / "model" / BACKEND
 
     @property
     def cohort(self) -> Path:
@@ -96,18 +103,20 @@ class VoxCeleb:
             heard = {"speeds": settings.taught()}
             stages.append(Stage("teacher", self._teach, heard, (prepared.teacher,)))
         first = [name for name in settings.trainings() if name != LARGE_MARGIN]
-        stages.append(self._train_stage("train", first))
+        if first:
+            stages.append(self._train_stage("train", first))
         if settings.large_margin is not None:
             stages.append(self._train_stage("large-margin", [LARGE_MARGIN]))
-        about = settings.model_dump(
-            include={"name", "version", "licence", "description", "storage", "training_data"}
-        )
+        normalising = settings.cohort.model_dump()
+        if settings.trainings():
+            stages.append(Stage("export", self._export, self._about(), (self.model,)))
+        else:
+            normalising["model"] = sha256_of(weights_file(self.model))
         fitting = settings.model_dump(include={"calibration", "backend"})
         trying: dict[str, Any] = {"resamples": settings.resamples}
         stages += [
-            Stage("export", self._export, about, (self.model,)),
-            Stage("cohort", self._cohort, settings.cohort.model_dump(), (self.cohort,)),
-            Stage("calibrate", self._calibrate, fitting, (self.model / BACKEND,)),
+            Stage("cohort", self._cohort, normalising, (self.cohort,)),
+            Stage("calibrate", self._calibrate, fitting, (self.backend,)),
         ]
         if settings.baselines:
             stages.append(Stage("baselines", self._baselines, trying, (self._of_baselines,)))
@@ -131,6 +140,11 @@ class VoxCeleb:
         folders = tuple(self.out / name for name in names)
         return Stage(stage, run_all, values, folders, everywhere=True)
 
+    def _about(self) -> dict[str, Any]:
+        """Return what the exported model depends on beside the trainings."""
+        card = {"name", "version", "licence", "description", "training_data"}
+        return self.settings.model_dump(include={*card, "storage", "kept"})
+
     def _origin(self) -> Mapping[str, Any]:
         """Return what manifests depend on: the folder, the choice, and the trial lists."""
         found = {name: find_file(self.data, name) for name in self.settings.data.lists.values()}
@@ -152,7 +166,11 @@ class VoxCeleb:
 
     def _calibrate(self) -> None:
         own = self.settings
-        calibrate(self.model, self.prepared.held_out, self.cohort, own.calibration, own.backend)
+        names = own.calibration.lists
+        found = find_lists(self.data, {name: own.data.lists[name] for name in names})
+        cuts = self.prepared.tested if names else self.prepared.held_out
+        arguments = self.model, cuts, self.cohort, self.backend, own.calibration, own.backend
+        calibrate(*arguments, list(found.values()))
 
     @property
     def _of_baselines(self) -> Path:
@@ -162,7 +180,7 @@ class VoxCeleb:
         self._try(baseline_systems(self._rows()), self._of_baselines)
 
     def _test(self) -> None:
-        found = self._try(model_systems(self.model, self._rows()), self.results)
+        found = self._try(model_systems(self.model, self.backend, self._rows()), self.results)
         if self.settings.baselines:
             found |= read_figures(self._of_baselines)
         text = table(found)

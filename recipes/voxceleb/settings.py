@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from wavlm_meeting.checkpoints.card import Storage, Training
-from wavlm_meeting.config import Settings
+from wavlm_meeting.config import Settings, merged
 from wavlm_meeting.heads.speaker import SpeakerConfig
 from wavlm_meeting.recipes.voxceleb.corpora import Part
 from wavlm_meeting.training.speaker_training import SpeakerTrainingSettings
@@ -31,7 +31,9 @@ class DataSettings(Settings):
     """Training speakers with several sessions that are not trained on: scores are calibrated on
     them."""
     seed: int = 1
-    """Seed of the choice of these."""
+    """Seed of the choice of these, and of simulated rooms."""
+    simulated_rooms: int = Field(0, ge=0)
+    """Rooms to simulate beside those that there are."""
     workers: int = Field(0, ge=0)
     """Processes that read and decode; 0: one a core."""
 
@@ -55,6 +57,9 @@ class CalibrationSettings(Settings):
     VoxSRC-20 submission", ICASSP 2021), so that what duration does to scores is learned.
     """
 
+    lists: tuple[str, ...] = ()
+    """Trial lists to calibrate on in place of held-out speakers: for a model that has heard these.
+    What is said of the lists afterwards is no test."""
     recordings: int = Field(10, ge=2)
     """Recordings of a speaker, at most."""
     short_s: tuple[float, float] = (2.0, 6.0)
@@ -74,7 +79,12 @@ class VoxCelebSettings(Settings):
     encoder: str = "microsoft/wavlm-large"
     """Name, folder, file or hub id of an encoder, or "fbank"."""
     start: str = ""
-    """A speaker model to train on, instead of a new network on an encoder; such as "tiny"."""
+    """A speaker model, such as "tiny", to train on instead of a new network on an encoder; without
+    any training it gets a backend as it is."""
+    kept: float = Field(0.0, ge=0, lt=1)
+    """Share of the weights of `start` in the finished model, beside those of the trained one: it
+    keeps more of what it could (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR
+    2022)."""
     data: DataSettings = DataSettings()
     """What is trained on and tested."""
     model: SpeakerConfig = SpeakerConfig()
@@ -122,10 +132,12 @@ class VoxCelebSettings(Settings):
 
     @model_validator(mode="after")
     def _has_a_training(self) -> "VoxCelebSettings":
-        if self.frozen is None and self.joint is None:
-            message = "nothing to train: give a table frozen or joint"
+        if self.frozen is None and self.joint is None and (self.large_margin or not self.start):
+            message = (
+                "nothing to train: give a table frozen or joint, or a start that gets a backend"
+            )
             raise ValueError(message)
-        if (self.encoder == FBANK) != (self.model.features == FBANK):
+        if not self.start and (self.encoder == FBANK) != (self.model.features == FBANK):
             message = (
                 f"encoder is '{self.encoder}', but the model is on {self.model.features}: take "
                 "settings that fit, or change model.features"
@@ -137,6 +149,13 @@ class VoxCelebSettings(Settings):
         taught = {each.batches.speeds for each in self.trainings().values() if is_taught(each)}
         if len(taught) > 1:
             message = "trainings with a teacher hear different speeds; give all the same"
+            raise ValueError(message)
+        unknown = [name for name in self.calibration.lists if name not in self.data.lists]
+        if unknown:
+            message = f"calibration.lists: there is no '{unknown[0]}' in data.lists; name it there"
+            raise ValueError(message)
+        if self.kept and not (self.start and self.trainings()):
+            message = "kept is a share of the weights that training starts with; leave it out"
             raise ValueError(message)
         return self
 
@@ -154,13 +173,3 @@ class VoxCelebSettings(Settings):
 def is_taught(training: SpeakerTrainingSettings) -> bool:
     """Tell whether a teacher's embeddings are part of the objective."""
     return training.task.teacher_weight > 0
-
-
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay `above` over `below`, table by table."""
-    both = dict(below)
-    for key, value in above.items():
-        known = both.get(key)
-        tables = isinstance(value, Mapping) and isinstance(known, Mapping)
-        both[key] = merged(dict(known or {}), value) if tables else value
-    return both

@@ -40,7 +40,7 @@ def sound_files(kind: str, folders: tuple[Path, ...], data: Path) -> Iterator[tu
     for path in chain.from_iterable(files_below(folder, SUFFIXES) for folder in folders):
         # The folder of measured rooms holds recordings of the noise in them, too.
         if kind != ROOMS or "_noise_" not in path.name:
-            yield path.relative_to(data).as_posix(), path
+            yield (path.relative_to(data) if path.is_relative_to(data) else path).as_posix(), path
 
 
 def _folders(data: Path, names: tuple[str, ...]) -> Iterator[Path]:

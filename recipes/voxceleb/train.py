@@ -50,6 +50,8 @@ def export(out: Path, target: Path, settings: VoxCelebSettings) -> None:
     """Write the model, as the last training left it, as a folder that every command takes."""
     model = new_model(settings)
     load_trained(out / list(settings.trainings())[-1], model)
+    if settings.kept:
+        keep_share(model, load_speaker_model(settings.start), settings.kept)
     about = {
         "name": settings.name,
         "version": settings.version,
@@ -58,3 +60,11 @@ def export(out: Path, target: Path, settings: VoxCelebSettings) -> None:
         "training": settings.training_data,
     }
     write_speaker_model(target, model, about, settings.storage)
+
+
+def keep_share(model: SpeakerModel, before: SpeakerModel, share: float) -> None:
+    """Bring all weights of `model` nearer to those of `before`, by this share of the way."""
+    old = before.state_dict()
+    for name, weight in model.state_dict().items():
+        if weight.is_floating_point():
+            weight.lerp_(old[name], share)

@@ -19,7 +19,7 @@ from wavlm_meeting.recipes.voxceleb.lists import recording_name
 from wavlm_meeting.recipes.voxceleb.manifests import Row
 from wavlm_meeting.report.det import draw_det
 from wavlm_meeting.scoring.verification import VerificationScore, det_curve, score_verification
-from wavlm_meeting.verification.backend import BACKEND, load_backend
+from wavlm_meeting.verification.backend import load_backend
 from wavlm_meeting.verification.load import load_speaker_model
 from wavlm_meeting.verification.normalisation import cosines, unit_length
 
@@ -34,10 +34,10 @@ RESULTS = "results.json"
 log = logging.getLogger(__name__)
 
 
-def model_systems(model: Path, rows: Sequence[Row]) -> dict[str, System]:
+def model_systems(model: Path, backend_file: Path, rows: Sequence[Row]) -> dict[str, System]:
     """Embed all recordings once, and return the ways to score them."""
     loaded = load_speaker_model(model, "auto")
-    backend = load_backend(model / BACKEND, loaded.sha256)
+    backend = load_backend(backend_file, loaded.sha256)
     heard = embed_rows(loaded, rows)
     voices = backend.describe(heard)
     systems = {"cosine": cosine_system(heard.embeddings)}

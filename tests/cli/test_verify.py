@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,7 @@ def test_a_calibration_beside_the_model_is_used(
     answer = command("verify", one, other, "--model", plain, "--json")
     assert json.loads(answer.stdout)["same_speaker"] is True
     backend = load_backend(calibration)
-    save_backend(plain / BACKEND, type(backend)("f" * 64, backend.top, None, backend.calibration))
+    save_backend(plain / BACKEND, replace(backend, model_sha256="f" * 64))
     refused = command("verify", one, other, "--model", plain)
     assert_refused(refused, BACKEND, "ffffffffffff", "different models")
 

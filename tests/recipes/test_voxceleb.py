@@ -11,6 +11,7 @@ import torch
 from commands import Command, assert_refused
 from small_voxceleb import small_corpus
 from wavlm_meeting.audio import read_audio
+from wavlm_meeting.checkpoints.catalog import resolve
 from wavlm_meeting.config import read_toml
 from wavlm_meeting.errors import SettingsError
 
@@ -26,6 +27,7 @@ from wavlm_meeting.recipes.voxceleb.recipe import run
 from wavlm_meeting.recipes.voxceleb.settings import VoxCelebSettings
 from wavlm_meeting.recipes.voxceleb.small import lay_out
 from wavlm_meeting.recipes.voxceleb.table import PUBLISHED, table
+from wavlm_meeting.recipes.voxceleb.train import keep_share
 from wavlm_meeting.scoring.verification import VerificationScore
 from wavlm_meeting.training.log import read_log
 from wavlm_meeting.verification.backend import backend_of, load_backend
@@ -112,6 +114,23 @@ utterances = 1
 [calibration]
 recordings = 2
 trials = 200
+"""
+BACKEND_ALONE = """
+start = "tiny"
+resamples = 0
+[data]
+held_out = 4
+workers = 1
+lists = {test = "trials_test_cv.txt"}
+[cohort]
+speakers = 8
+utterances = 1
+[calibration]
+recordings = 4
+trials = 300
+[backend]
+top = 4
+whitening = 0.5
 """
 STAGES = (
     *("prepare", "teacher", "train", "large-margin", "export", "cohort", "calibrate"),
@@ -218,12 +237,38 @@ def test_settings_that_do_not_fit(tree: Path, tmp_path: Path) -> None:
     refused(FBANK, "but the model is on fbank", encoder="tiny")
     speeds = SETTINGS.replace("[large_margin.batches]", "[large_margin.batches]\nspeeds = [1.0]")
     refused(speeds, "hear different speeds")
-    with pytest.raises(SettingsError, match="there are base_plus, fbank, large, small"):
+    with pytest.raises(SettingsError, match="are base_plus, fbank, large, small, small_joint"):
         run(tree, tmp_path / "out", "huge")
     (tmp_path / "good.toml").write_text(SETTINGS)
     with pytest.raises(SettingsError, match=r"no stage 'tune': .*train, large-margin"):
         run(tree, tmp_path / "out", str(tmp_path / "good.toml"), "tune")
     refused('[frozen]\n[data.lists]\n"a/b" = "x.txt"', "data.lists.a/b")
+
+
+def test_a_model_gets_a_backend_as_it_is(tree: Path, tmp_path: Path) -> None:
+    """Without a training, `start` is left alone, and what is written belongs to it alone."""
+    (tmp_path / "back.toml").write_text(BACKEND_ALONE)
+    before = {path: path.read_bytes() for path in sorted(resolve("tiny").iterdir())}
+    run(tree, tmp_path / "out", str(tmp_path / "back.toml"))
+    assert {path: path.read_bytes() for path in sorted(resolve("tiny").iterdir())} == before
+    assert [path.name for path in (tmp_path / "out/model").iterdir()] == ["backend.safetensors"]
+    backend = load_backend(tmp_path / "out/model/backend.safetensors", load_speaker_model().sha256)
+    assert backend.whitening is not None
+    assert backend.calibration is not None
+    figures = json.loads((tmp_path / "out/results/results.json").read_text())
+    assert list(figures) == ["cosine", "whitened", "s-norm", "calibrated"]
+
+
+def test_a_share_of_the_start_is_kept() -> None:
+    """The weights lie between the two models', at the share of the way."""
+    model, before = load_speaker_model(), load_speaker_model()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    keep_share(model, before, 0.75)
+    old = before.state_dict()
+    for name, weight in model.named_parameters():
+        torch.testing.assert_close(weight.detach(), old[name] + 0.25, atol=1e-5, rtol=1e-5)
 
 
 def test_mistakes_as_typed(command: Command) -> None:
@@ -239,9 +284,9 @@ def test_mistakes_as_typed(command: Command) -> None:
 def test_the_shipped_settings() -> None:
     """They are read; the method of `large` is the published one, and the others follow it."""
     folder = Path(package.__path__[0])
-    large, plus, fbank, small = (
+    large, plus, fbank, small, joint_of_small = (
         read_toml(folder / f"{name}.toml", VoxCelebSettings)
-        for name in ("large", "base_plus", "fbank", "small")
+        for name in ("large", "base_plus", "fbank", "small", "small_joint")
     )
     assert list(large.trainings()) == ["frozen", "joint", "large_margin"]
     assert large.data.train == ("vox2-dev",)
@@ -259,8 +304,11 @@ def test_the_shipped_settings() -> None:
     assert frozen.batches.speeds == (1.0, 0.9, 1.1)
     assert plus.trainings()["joint"].batches == joint.batches
     assert list(fbank.trainings()) == ["joint", "large_margin"]
-    assert small.taught()[:3] == (1.0, 0.9, 1.1)
-    assert small.baselines
+    assert (small.start, small.trainings(), small.baselines) == ("tiny", {}, True)
+    assert list(joint_of_small.trainings()) == ["joint"]
+    assert joint_of_small.taught()[:3] == (1.0, 0.9, 1.1)
+    assert joint_of_small.data == small.data
+    assert joint_of_small.backend == small.backend
 
 
 def test_the_table_has_published_figures_beside() -> None:

@@ -20,7 +20,8 @@ from wavlm_meeting.errors import AudioError, FormatError, SettingsError
 pytest.importorskip("lhotse", reason="recipes need the extra 'train'")
 pytest.importorskip("lightning", reason="recipes need the extra 'train'")
 
-from wavlm_meeting.recipes.voxceleb.calibration import draw_trials
+from wavlm_meeting.formats.trials import Trials
+from wavlm_meeting.recipes.voxceleb.calibration import draw_trials, listed_trials
 from wavlm_meeting.recipes.voxceleb.corpora import find_speakers
 from wavlm_meeting.recipes.voxceleb.lists import recording_name
 from wavlm_meeting.recipes.voxceleb.manifests import Row, read_manifest
@@ -322,3 +323,30 @@ def test_calibration_trials() -> None:
     assert (again == pairs).all()
     with pytest.raises(SettingsError, match="0 of them with two sessions"):
         draw_trials([row for row in rows if row.session == "v1"], settings)
+
+
+def test_simulated_rooms_join_the_recorded_ones(written_tree: Path, tmp_path: Path) -> None:
+    """As many as asked for stand in the manifest beside those that there are."""
+    pytest.importorskip("pyroomacoustics", reason="rooms are simulated by it")
+    counts = []
+    for number, simulated in enumerate((0, 2)):
+        prepared = Prepared(tmp_path / f"prepared-{number}")
+        settings = ONE.model_copy(update={"simulated_rooms": simulated})
+        prepare(written_tree, tmp_path / f"out-{number}", prepared, settings)
+        counts.append(0 if prepared.rooms is None else len(read_recordings(prepared.rooms)))
+    assert counts[1] == counts[0] + 2
+
+
+def test_listed_trials_are_there_whole_and_in_pieces() -> None:
+    """Every trial of every list stands for both sides whole, one short, and both short."""
+    rows = [Row(f"id{n}/v/{n}", Path("x.wav"), 4.0, f"id{n}", "v", "") for n in range(5)]
+    lists = [
+        Trials(np.array([True, False]), np.array([[0, 1], [1, 2]], np.int32), names)
+        for names in (["id4/v/4.wav", "id1/v/1.wav", "id2/v/2.wav"], ["id2/v/2.wav"] * 3)
+    ]
+    used, pairs, targets = listed_trials(rows, lists)
+    assert [row.speaker for row in used] == ["id1", "id2", "id4"]
+    assert len(pairs) == len(targets) == 12
+    assert targets.tolist() == [True, False] * 6
+    assert {tuple(pair) for pair in (pairs % 3).tolist()} == {(2, 0), (0, 1), (1, 1)}
+    assert sorted((pairs >= 3).sum(axis=1).tolist()) == [0] * 4 + [1] * 4 + [2] * 4

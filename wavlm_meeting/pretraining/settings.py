@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from wavlm_meeting.config import Settings, read_toml
+from wavlm_meeting.config import Settings, merged, read_toml
 from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.pretraining.masking import MaskSettings
 from wavlm_meeting.pretraining.mixing import MixingSettings
@@ -123,7 +123,7 @@ class PretrainingSettings(Settings):
         if path is None:
             message = f"no size '{values['size']}': there are {', '.join(size_names())}"
             raise ValueError(message)
-        return _merged(tomllib.loads(path.read_text(encoding="utf-8")), own)
+        return merged(tomllib.loads(path.read_text(encoding="utf-8")), own)
 
 
 def size_names() -> list[str]:
@@ -146,15 +146,3 @@ def named_settings(name: str) -> PretrainingSettings:
 
 def _size_path(name: str) -> Path | None:
     return SIZES / f"{name}.toml" if name in size_names() else None
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay `above` over `below`, table by table."""
-    merged = dict(below)
-    for key, value in above.items():
-        known = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(known, Mapping):
-            merged[key] = _merged(known, value)
-        else:
-            merged[key] = value
-    return merged

@@ -1,6 +1,1 @@
-"""Whose voice is it."""
-
-from wavlm_meeting.verification.load import load_speaker_model
-from wavlm_meeting.verification.model import SpeakerModel
-
-__all__ = ["SpeakerModel", "load_speaker_model"]
+"""Whose voice is it: models of voices, scores, and a register of known ones."""
