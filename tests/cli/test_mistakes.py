@@ -1,10 +1,11 @@
 """Mistakes people make on a command line: one line that names the cure, exit status 2."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from commands import Command, assert_refused
+from commands import COMMAND, Command, assert_refused
 
 MISTYPED = {
     "no such file": (["gone.wav"], ["gone.wav", "no such file"]),
@@ -117,3 +118,14 @@ def test_bare_commands_show_their_help(words: list[str], command: Command) -> No
     answer = command(*words)
     assert "Usage: wavlm-meeting" in answer.stdout + answer.stderr
     assert "error:" not in answer.stderr
+
+
+def test_nobody_reads_on() -> None:
+    """A reader that leaves early, as `head` does, is no bug of ours: nothing is said."""
+    words = [COMMAND, "models", "list"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.close()
+        said = running.stderr.read().decode()
+    assert "bug" not in said
