@@ -167,7 +167,8 @@ class VoxCeleb:
     def _calibrate(self) -> None:
         own = self.settings
         names = own.calibration.lists
-        found = find_lists(self.data, {name: own.data.lists[name] for name in names})
+        chosen = {name: own.data.lists[name] for name in names}
+        found = find_lists(self.data, chosen) if chosen else {}
         cuts = self.prepared.tested if names else self.prepared.held_out
         arguments = self.model, cuts, self.cohort, self.backend, own.calibration, own.backend
         calibrate(*arguments, list(found.values()))
