@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from wavlm_meeting.cli.errors import Reporter
+from wavlm_meeting.cli.errors import Lost, Reporter
 from wavlm_meeting.cli.options import Channel, Device, Model, Quiet
 from wavlm_meeting.cli.output import progress_bar, show_line
 from wavlm_meeting.cli.recordings import readable
@@ -43,15 +43,11 @@ def embed(
     from wavlm_meeting.verification.load import load_speaker_model
     from wavlm_meeting.verification.recordings import embed_recordings
 
-    lost: dict[int, int] = {}
-
-    def failed(index: int, error: Exception) -> None:
-        lost[index] = reporter.report(error)
-
+    lost = Lost(reporter, status)
     loaded = load_speaker_model(model, device)
     with progress_bar(str(out), quiet=quiet) as progress:
-        voices = embed_recordings(loaded, recordings, channel, failed=failed, progress=progress)
-    names = [name for index, name in enumerate(recordings) if index not in lost]
+        voices = embed_recordings(loaded, recordings, channel, failed=lost, progress=progress)
+    names = lost.without(recordings)
     if names:
         with atomic_write(out) as temporary:
             np.savez(
@@ -63,4 +59,4 @@ def embed(
             )
         if not quiet:
             show_line(f"{out}: {len(names)} embeddings of {loaded.size} numbers.")
-    raise typer.Exit(max([status, *lost.values()]))
+    raise typer.Exit(lost.status)

@@ -70,3 +70,20 @@ class Reporter:
         else:
             show_error(line)
         return status
+
+
+class Lost:
+    """The recordings of a list that failed on the way; the others go on."""
+
+    def __init__(self, reporter: Reporter, status: int) -> None:
+        self.reporter, self.status = reporter, status
+        self._places: set[int] = set()
+
+    def __call__(self, place: int, error: Exception) -> None:
+        """Show why the recording at a place failed."""
+        self._places.add(place)
+        self.status = max(self.status, self.reporter.report(error))
+
+    def without(self, recordings: list[str]) -> list[str]:
+        """Return the recordings that did not fail."""
+        return [name for place, name in enumerate(recordings) if place not in self._places]

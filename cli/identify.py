@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from wavlm_meeting.cli.errors import Reporter
+from wavlm_meeting.cli.errors import Lost, Reporter
 from wavlm_meeting.cli.options import (
     AsJson,
     BackendFile,
@@ -48,11 +48,7 @@ def identify(
         raise typer.Exit(status)
     from wavlm_meeting.verification.identification import identify as identify_voices
 
-    lost: dict[int, int] = {}
-
-    def failed(index: int, error: Exception) -> None:
-        lost[index] = reporter.report(error)
-
+    lost = Lost(reporter, status)
     with progress_bar("identify", quiet=quiet) as progress:
         found = identify_voices(
             recordings,
@@ -63,10 +59,10 @@ def identify(
             threshold,
             device,
             channel,
-            failed=failed,
+            failed=lost,
             progress=progress,
         )
-    names = [name for index, name in enumerate(recordings) if index not in lost]
+    names = lost.without(recordings)
     heard = list(zip(names, found, strict=True))
     if as_json:
         show_json([{"file": name, **asdict(identity)} for name, identity in heard])
@@ -76,4 +72,4 @@ def identify(
             for name, one in heard
         ]
         show_table("", ("recording", "voice", "nearest", "score", "needed"), rows)
-    raise typer.Exit(max([status, *lost.values()]))
+    raise typer.Exit(lost.status)

@@ -51,3 +51,15 @@ def calibration(tmp_path_factory: pytest.TempPathFactory, shared_dir: Path) -> P
     from known_voices import write_calibration
 
     return write_calibration(shared_dir, tmp_path_factory.mktemp("backend") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="session")
+def known(tmp_path_factory: pytest.TempPathFactory, shared_dir: Path, calibration: Path) -> Path:
+    """Give a register that knows two people; tests that change it take a copy."""
+    from known_voices import MAN, WOMAN, recordings
+    from wavlm_meeting.meeting import enroll
+
+    path = tmp_path_factory.mktemp("register") / "voices.db"
+    for name, person in (("Anna Bell", WOMAN), ("Max", MAN)):
+        enroll(name, recordings(shared_dir, person, 3), register=path, backend=calibration)
+    return path

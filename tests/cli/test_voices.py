@@ -15,19 +15,9 @@ from wavlm_meeting.audio import read_audio
 from wavlm_meeting.checkpoints import load_model
 from wavlm_meeting.checkpoints.bundle import write_bundle
 from wavlm_meeting.formats import read_json, read_rttm
-from wavlm_meeting.meeting import enroll
 from wavlm_meeting.verification.voices import Register
 
 RATE = 16_000
-
-
-@pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory, shared_dir: Path, calibration: Path) -> Path:
-    """Give a register that knows two people."""
-    path = tmp_path_factory.mktemp("register") / "voices.db"
-    for name, person in (("Anna Bell", WOMAN), ("Max", MAN)):
-        enroll(name, recordings(shared_dir, person, 3), register=path, backend=calibration)
-    return path
 
 
 @pytest.fixture

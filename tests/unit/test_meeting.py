@@ -20,13 +20,10 @@ from wavlm_meeting.verification.voices import Register
 RATE = 16_000
 
 
-@pytest.fixture(scope="module")
-def register(tmp_path_factory: pytest.TempPathFactory, shared_dir: Path, calibration: Path) -> Path:
-    """Give a register that knows two people."""
-    path = tmp_path_factory.mktemp("register") / "voices.db"
-    for name, person in (("Anna Bell", WOMAN), ("Max", MAN)):
-        enroll(name, recordings(shared_dir, person, 3), register=path, backend=calibration)
-    return path
+@pytest.fixture
+def register(known: Path) -> Path:
+    """Give a register that knows two people, to read."""
+    return known
 
 
 def result(*turns: tuple[float, float, str]) -> Diarization:

@@ -14,6 +14,8 @@ from wavlm_meeting.errors import SettingsError, TrainingError
 
 _ENOUGH = 30
 """False accepts that an error rate needs to be known (Doddington's rule of 30)."""
+_TAIL = 5.0
+"""How many times the rarest known rate is the one down to which its fall is measured."""
 _POINTS = 256
 """Points that the nontargets' distribution is kept at."""
 
@@ -46,8 +48,11 @@ class Calibration:
     def threshold(self, false_accept_rate: float) -> float:
         """Return the log-likelihood ratio that this share of the nontargets reaches.
 
-        Where the nontargets of the calibration were too few to tell, it is `-log(rate)`: since a
-        likelihood ratio is 1 on average over nontargets, no larger share can reach that (Markov).
+        Where the nontargets of the calibration were too few to tell, their tail is taken to fall on
+        as it falls before that: exponentially, slower than a Gaussian's. It is never above
+        `-log(rate)`, unless what is known is: no larger share can reach that, since a likelihood
+        ratio is 1 on average over nontargets (Markov).
+
         Raises SettingsError for a rate that is not between 0 and 1.
         """
         if not 0.0 < false_accept_rate < 1.0:
@@ -58,8 +63,16 @@ class Calibration:
         bound = -float(np.log(false_accept_rate))
         if not self.rates.size:
             return bound
-        known = float(np.interp(np.log(false_accept_rate), np.log(self.rates), self.thresholds))
-        return known if false_accept_rate >= self.rates[0] else max(known, bound)
+        if false_accept_rate >= self.rates[0]:
+            return self._known(false_accept_rate)
+        rarest, wider = float(self.rates[0]), min(1.0, _TAIL * float(self.rates[0]))
+        fall = (self._known(rarest) - self._known(wider)) / np.log(wider / rarest)
+        beyond = self._known(rarest) + fall * np.log(rarest / false_accept_rate)
+        return max(self._known(rarest), min(float(beyond), bound))
+
+    def _known(self, rate: float) -> float:
+        """Interpolate the nontargets' distribution."""
+        return float(np.interp(np.log(rate), np.log(self.rates), self.thresholds))
 
 
 def fit_calibration(

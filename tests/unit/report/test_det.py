@@ -85,7 +85,7 @@ def test_names_of_any_kind_fit(tmp_path: Path, drawn: list[Figure]) -> None:
     legend = drawn[0].axes[0].get_legend()
     assert legend is not None
     shown = [text.get_text() for text in legend.get_texts()]
-    for line, end in zip(shown, ("x/end.txt", "frac{\\$", ": _hidden"), strict=False):
+    for line, end in zip(shown[:3], ("x/end.txt", "frac{\\$", ": _hidden"), strict=True):
         assert line.endswith(end)
     assert max(map(len, shown)) < 60
 

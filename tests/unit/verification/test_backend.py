@@ -200,14 +200,14 @@ def test_what_calibration_has_not_seen_is_bounded(fitted: Backend) -> None:
 
 
 def test_thresholds_rise_as_rates_fall(fitted: Backend) -> None:
-    """Where nontargets were too few to tell, the bound of every likelihood ratio holds."""
+    """They never fall, and beyond what is known none is above the bound of likelihood ratios."""
     assert fitted.calibration is not None
     rates = np.geomspace(1e-9, 0.999, 400)
     thresholds = [fitted.threshold(rate) for rate in rates]
     assert (np.diff(thresholds) <= 1e-9).all()
-    assert fitted.threshold(1e-9) == pytest.approx(9 * np.log(10))
     least = fitted.calibration.rates[0]
     assert 1e-4 < least < 0.01
+    assert fitted.threshold(least) < fitted.threshold(least / 1000) <= np.log(1000 / least)
     few = fit_calibration(
         np.array([0.0, 1, 0.2, 2]), np.empty((4, 0)), np.array([0, 1] * 2) > 0, 0.5
     )
@@ -215,6 +215,26 @@ def test_thresholds_rise_as_rates_fall(fitted: Backend) -> None:
     for rate in (0.0, 1.0, -1.0, 2.0, np.nan):
         with pytest.raises(SettingsError, match="give one between 0 and 1"):
             fitted.threshold(rate)
+
+
+@pytest.mark.parametrize("tail", ["exponential", "gaussian"])
+def test_rates_that_were_not_seen(tail: str) -> None:
+    """A rate that 3,000 strangers are too few for is kept by a million others, and not for naught.
+
+    Of an exponential tail about so many are let in; of a Gaussian one, which falls faster, fewer.
+    """
+    rng = np.random.default_rng(11)
+    draw = rng.standard_exponential if tail == "exponential" else rng.standard_normal
+    scores = np.concatenate([draw(3000), 6.0 + rng.standard_normal(500)])
+    none = np.empty((len(scores), 0))
+    found = fit_calibration(scores, none, np.arange(len(scores)) >= 3000, 0.5)
+    strangers = found(draw(1_000_000), np.empty((1_000_000, 0)))
+    for rate in (0.004, 0.001):
+        assert rate < found.rates[0]
+        accepted = np.mean(strangers >= found.threshold(rate))
+        assert rate / 12 < accepted < 2 * rate
+        if tail == "exponential":
+            assert accepted > rate / 2
 
 
 def test_probability() -> None:
