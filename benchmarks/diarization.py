@@ -1,11 +1,12 @@
 """Speed and memory of `wavlm-meeting diarize` and of a pyannote pipeline on the same audio.
 
-    python benchmarks/diarization.py AUDIO [--minutes 30] [--peer-minutes 2] [--long-hours 3]
+    python benchmarks/diarization.py AUDIO [--minutes 1 10 60 600] [--peer-minutes 2]
 
-AUDIO is repeated up to the wanted length. The peer has the architecture of pyannote's 3.1 pipeline
-(PyanNet and ResNet34, windows of 10 s every second) with random weights, which change no timing of
-its networks; it gets a shorter piece, since its time is linear in the length. Ours is timed as a
-user starts it: a process from start to written RTTM. Needs the extra `pyannote`.
+AUDIO is repeated up to each wanted length, which memory should not follow. The peer has the
+architecture of pyannote's 3.1 pipeline (PyanNet and ResNet34, windows of 10 s every second) with
+random weights, which change no timing of its networks; it gets a shorter piece, since its time is
+linear in the length. Ours is timed as a user starts it: a process from start to written RTTM; on a
+GPU, where there is one, an hour. Needs the extra `pyannote`, but for `--peer-minutes 0`.
 """
 
 import argparse
@@ -15,12 +16,16 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
+import torch
 
 from wavlm_meeting.audio.read import read_audio
 from wavlm_meeting.units import SAMPLE_RATE
+
+TEN_MINUTES_S, HOUR_S = 600.0, 3600.0
 
 PEER = """
 import os, sys, time
@@ -75,23 +80,47 @@ def main() -> None:
     """Print one table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("audio", type=Path)
-    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--minutes", type=float, nargs="+", default=[1.0, 10.0, 60.0, 600.0])
     parser.add_argument("--peer-minutes", type=float, default=2.0)
-    parser.add_argument("--long-hours", type=float, default=3.0)
     options = parser.parse_args()
     samples = read_audio(options.audio)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         print(f"{os.cpu_count()} cores; times are whole processes for ours")
-        print(f"{'':34} {'audio':>8} {'seconds':>8} {'of real time':>13} {'peak memory':>12}")
-        ours = report("ours", repeat(samples, 60 * options.minutes, folder))
-        if options.long_hours:
-            report("ours", repeat(samples, 3600 * options.long_hours, folder))
-        path = repeat(samples, 60 * options.peer_minutes, folder)
-        seconds, memory = run([sys.executable, "-c", PEER, str(path)])
-        audio_s = 60 * options.peer_minutes
-        line("pyannote 3.1 architecture (network)", audio_s, seconds, memory)
-        print(f"ours is {seconds / audio_s / ours:.1f} times as fast")
+        print(f"{'':34} {'audio':>8} {'seconds':>8} {'x real time':>12} {'peak memory':>12}")
+        rows = [report(repeat(samples, 60 * m, folder), "cpu") for m in sorted(options.minutes)]
+        if torch.cuda.is_available():
+            report(repeat(samples, HOUR_S, folder), "cuda")
+        first = next((row for row in rows if row.audio_s >= TEN_MINUTES_S), rows[-1])
+        growth = 1000 * (rows[-1].memory - first.memory)
+        print(f"from {first.audio_s:.0f} s to {rows[-1].audio_s:.0f} s, {growth:.0f} MB more")
+        if options.peer_minutes:
+            audio_s = 60 * options.peer_minutes
+            path = repeat(samples, audio_s, folder)
+            seconds, memory = run([sys.executable, "-c", PEER, str(path)])
+            peer = Row("pyannote 3.1 architecture (network)", audio_s, seconds, memory)
+            peer.show()
+            best = max(row.speed for row in rows)
+            print(f"ours is {best / peer.speed:.1f} times as fast")
+
+
+class Row(NamedTuple):
+    """What a run took."""
+
+    name: str
+    audio_s: float
+    seconds: float
+    memory: float
+
+    @property
+    def speed(self) -> float:
+        """Return how many seconds of audio a second does."""
+        return self.audio_s / self.seconds
+
+    def show(self) -> None:
+        """Print the row, at once."""
+        figures = f"{self.audio_s:7.0f}s {self.seconds:8.1f} {self.speed:12.1f}"
+        print(f"{self.name:34} {figures} {self.memory:9.2f} GB", flush=True)
 
 
 def repeat(samples: np.ndarray, seconds: float, folder: Path) -> Path:
@@ -104,15 +133,16 @@ def repeat(samples: np.ndarray, seconds: float, folder: Path) -> Path:
     return path
 
 
-def report(name: str, path: Path) -> float:
-    """Time the command on a file and return its share of real time."""
-    command = [Path(sys.executable).with_name("wavlm-meeting"), "diarize", path, "--quiet"]
+def report(path: Path, device: str) -> Row:
+    """Time the command on a file."""
+    command = Path(sys.executable).with_name("wavlm-meeting")
+    words = ["diarize", path, "--quiet", "--device", device, "--out", path.parent]
     start = time.perf_counter()
-    _, memory = run([*map(str, command), "--out", str(path.parent)])
+    _, memory = run([str(word) for word in (command, *words)])
     seconds = time.perf_counter() - start
-    audio_s = soundfile.info(path).duration
-    line(name, audio_s, seconds, memory)
-    return seconds / audio_s
+    row = Row(f"ours, {device}", soundfile.info(path).duration, seconds, memory)
+    row.show()
+    return row
 
 
 def run(command: list[str]) -> tuple[float, float]:
@@ -126,12 +156,6 @@ def run(command: list[str]) -> tuple[float, float]:
     words = printed.split()
     scale = 1e9 if sys.platform == "darwin" else 1e6
     return float(words[-1]) if words else 0.0, usage.ru_maxrss / scale
-
-
-def line(name: str, audio_s: float, seconds: float, memory: float) -> None:
-    """Print one row."""
-    share = seconds / audio_s
-    print(f"{name:34} {audio_s:7.0f}s {seconds:8.1f} {share:13.4f} {memory:9.2f} GB", flush=True)
 
 
 if __name__ == "__main__":

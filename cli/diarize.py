@@ -1,6 +1,7 @@
 """`wavlm-meeting diarize`: who spoke when, in any number of recordings."""
 
-from difflib import get_close_matches
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,10 +11,14 @@ from wavlm_meeting.cli.errors import Reporter
 from wavlm_meeting.cli.options import (
     BackendFile,
     Channel,
+    Clustering,
     Device,
+    Exclusive,
     FalseAccepts,
     MaxSpeakers,
+    MinGap,
     MinSpeakers,
+    MinTurn,
     Model,
     NumSpeakers,
     Quiet,
@@ -22,14 +27,19 @@ from wavlm_meeting.cli.options import (
     check_speaker_counts,
     make_folder,
 )
-from wavlm_meeting.cli.output import progress_bar, show_line, show_table
+from wavlm_meeting.cli.output import (
+    Progress,
+    progress_bar,
+    show_line,
+    show_table,
+    status_bar,
+)
 from wavlm_meeting.cli.recordings import readable, refuse_clashes
-from wavlm_meeting.errors import SettingsError
+from wavlm_meeting.cli.results import Results, parse_formats
+from wavlm_meeting.cli.tally import Tally
 
 if TYPE_CHECKING:
     from wavlm_meeting.formats import DiarizationDocument
-
-FORMATS = ("rttm", "json")
 
 
 def diarize(
@@ -43,6 +53,10 @@ def diarize(
     min_speakers: MinSpeakers = None,
     max_speakers: MaxSpeakers = None,
     channel: Channel = None,
+    clustering: Clustering = None,
+    exclusive: Exclusive = False,
+    min_turn_s: MinTurn = None,
+    min_gap_s: MinGap = None,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Where to write; made if it is not there.")
     ] = Path(),
@@ -50,10 +64,14 @@ def diarize(
         str,
         typer.Option(
             "--format",
-            metavar="rttm,json",
-            help="What to write: RTTM always, json with overlaps and confidences if named.",
+            metavar="rttm,json,...",
+            help="What to write: RTTM always, and any of json, csv, srt, vtt, textgrid, audacity.",
         ),
     ] = "rttm",
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on where a run was cut short; skip what is written."),
+    ] = False,
     device: Device = "auto",
     identify: Annotated[
         bool, typer.Option("--identify", help="Put the names of the register's voices on turns.")
@@ -72,66 +90,106 @@ def diarize(
 ) -> None:
     """Write who spoke when: <name>.rttm for each recording, and a table of the turns.
 
-    With --identify, whoever is in the register has a name; RTTM writes `_` for its spaces. A
-    recording that cannot be read does not stop the others; the exit status is 2 then.
+    Several recordings are a row each, and a summary. With --identify, whoever is in the register
+    has a name; RTTM writes `_` for its spaces. A recording that cannot be read does not stop the
+    others; the exit status is 2 then. While a recording is analysed, what was heard is kept in
+    .<name>.journal beside its results, for --resume.
     """
     check_speaker_counts(num_speakers, min_speakers, max_speakers)
-    wanted = _parse_formats(formats)
+    results = Results(out, parse_formats(formats), resume)
     reporter: Reporter = context.obj
-    recordings, status = readable(files, channel, reporter)
+    tally = Tally(reporter.traceback)
+    recordings, _ = readable(files, channel, tally)
     refuse_clashes(recordings)
     make_folder(out)
-    if recordings:
-        from wavlm_meeting import load_pipeline
-        from wavlm_meeting.formats import document_of, write_json
+    if resume:
+        tally.before.extend(filter(results.are_there, recordings))
+    left = [recording for recording in recordings if recording not in tally.before]
+    if not left:
+        if not quiet:
+            tally.show()
+        raise typer.Exit(tally.status)
 
-        identifier = None
-        if identify:
-            from wavlm_meeting.meeting import name_speakers
-            from wavlm_meeting.verification.identification import load_identifier
+    from wavlm_meeting.diarization.load import load_diarizer
+    from wavlm_meeting.formats import document_of
 
-            identifier = load_identifier(
-                speaker_model, register, backend, false_accepts, threshold, device
-            )
-        pipeline = load_pipeline(model, device=device)
-    for recording in recordings:
-        try:
-            with progress_bar(recording, quiet=quiet) as progress:
-                found = pipeline(
-                    recording,
-                    channel=channel,
-                    num_speakers=num_speakers,
-                    min_speakers=min_speakers,
-                    max_speakers=max_speakers,
-                    progress=progress,
-                )
-            if identifier is not None:
-                found = name_speakers(found, recording, identifier, channel)
-            document = document_of(found)
-            stem = Path(recording).stem
-            found.write_rttm(out / f"{stem}.rttm")
-            if "json" in wanted:
-                write_json(document, out / f"{stem}.json")
-        except Exception as error:  # noqa: BLE001 - whatever it is, the next recording may be well
-            status = max(status, reporter.report(error))
-        else:
-            if not quiet:
-                _show(document, recording)
-    raise typer.Exit(status)
+    diarizer = load_diarizer(model, device)
+    name = None
+    if identify:
+        from wavlm_meeting.meeting import name_speakers
+        from wavlm_meeting.verification.identification import load_identifier
+
+        name = load_identifier(speaker_model, register, backend, false_accepts, threshold, device)
+
+    def analyse(recording: str, progress: Progress, journal: Path) -> "DiarizationDocument":
+        found = diarizer(
+            recording,
+            channel=channel,
+            num_speakers=num_speakers,
+            min_speakers=min_speakers,
+            max_speakers=max_speakers,
+            clustering=clustering,
+            exclusive=exclusive,
+            min_turn_s=min_turn_s,
+            min_gap_s=min_gap_s,
+            progress=progress,
+            journal=journal,
+        )
+        return document_of(
+            found if name is None else name_speakers(found, recording, name, channel)
+        )
+
+    _run(left, analyse, results, tally, quiet=quiet)
+    raise typer.Exit(tally.status)
 
 
-def _parse_formats(formats: str) -> set[str]:
-    """Split the value of --format; raises SettingsError for one that there is not."""
-    wanted = {name.strip().lower() for name in formats.split(",")}
-    for name in sorted(wanted - set(FORMATS)):
-        close = get_close_matches(name, FORMATS, n=1)
-        cure = f"did you mean '{close[0]}'?" if close else f"choose from {', '.join(FORMATS)}."
-        raise SettingsError(f"--format: unknown format '{name}': {cure}")
-    return wanted
+def _run(
+    recordings: list[str],
+    analyse: Callable[[str, Progress, Path], "DiarizationDocument"],
+    results: Results,
+    tally: Tally,
+    *,
+    quiet: bool,
+) -> None:
+    """Analyse recordings one by one and write and show what is found; none stops the others."""
+    with _bar_of_each(recordings, quiet=quiet) as bar_of:
+        for recording in recordings:
+            try:
+                with results.journal(recording) as journal:
+                    document = analyse(recording, bar_of(recording), journal)
+                    results.write(document, recording)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next one may be well
+                tally.report(error)
+            else:
+                tally.add(recording, document)
+    if not quiet and tally.is_of_one:
+        _show(document, recordings[0])
+    elif not quiet:
+        tally.show()
+
+
+@contextmanager
+def _bar_of_each(recordings: list[str], *, quiet: bool) -> Iterator[Callable[[str], Progress]]:
+    """Give what makes the progress of a recording: of one its own bar, of several one for all."""
+    if len(recordings) == 1:
+        with progress_bar(recordings[0], quiet=quiet) as progress:
+            yield lambda _recording: progress
+        return
+    places = {recording: place for place, recording in enumerate(recordings)}
+    with status_bar("recordings", quiet=quiet) as status:
+
+        def bar_of(recording: str) -> Progress:
+            def progress(done_s: float, total_s: float | None) -> None:
+                part = min(done_s / total_s, 1.0) if total_s else 0.0
+                status(places[recording] + part, len(recordings), recording)
+
+            return progress
+
+        yield bar_of
 
 
 def _show(document: "DiarizationDocument", recording: str) -> None:
-    """Show the turns, then how much each speaker spoke."""
+    """Show the turns, how much each speaker spoke, and how sure their number is."""
     if not document.turns:
         show_line(f"{recording}: no speech, no turns.")
         return
@@ -141,7 +199,7 @@ def _show(document: "DiarizationDocument", recording: str) -> None:
             f"{turn.start:.2f}",
             f"{turn.end:.2f}",
             f"{turn.end - turn.start:.2f}",
-            f"{turn.confidence:.2f}",
+            "" if turn.confidence is None else f"{turn.confidence:.2f}",
         )
         for turn in document.turns
     ]
@@ -151,3 +209,7 @@ def _show(document: "DiarizationDocument", recording: str) -> None:
         for speaker in document.speakers
     ]
     show_table("", ("speaker", "talk s", "share %"), speakers)
+    if document.speaker_counts:
+        by_probability = sorted(document.speaker_counts, key=lambda each: -each.probability)
+        counts = (f"{each.speakers} ({100 * each.probability:.0f} %)" for each in by_probability)
+        show_line(f"number of speakers: {', '.join(counts)}")

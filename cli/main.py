@@ -6,18 +6,23 @@ from typing import Annotated
 import typer
 
 from wavlm_meeting.cli import (
+    compare,
     diarize,
     doctor,
     embed,
     enroll,
+    finetune,
     identify,
     label,
+    live,
     manifest,
     models,
     pretrain,
     recipe,
     report,
     score,
+    transcript,
+    turns,
     verify,
     voices,
 )
@@ -33,6 +38,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help answers in half the time
 )
 app.command("diarize", short_help="Write who spoke when.", no_args_is_help=True)(diarize.diarize)
+app.command("live", short_help="Write who speaks, as they speak.", no_args_is_help=True)(live.live)
 app.command("verify", short_help="Say whether two voices are one.", no_args_is_help=True)(
     verify.verify
 )
@@ -45,6 +51,14 @@ app.command("identify", short_help="Say whose voice it is.", no_args_is_help=Tru
 )
 app.add_typer(voices.app, name="voices")
 app.add_typer(score.app, name="score")
+app.command("compare", short_help="Say where errors come from.", no_args_is_help=True)(
+    compare.compare
+)
+app.command("transcript", short_help="Put speakers on words.", no_args_is_help=True)(
+    transcript.transcript
+)
+app.add_typer(turns.app, name="turns")
+app.add_typer(finetune.app, name="finetune")
 app.add_typer(report.app, name="report")
 app.add_typer(models.app, name="models")
 app.command(

@@ -1,7 +1,7 @@
 """Options that several commands share, each written once."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -26,6 +26,28 @@ MinSpeakers = Annotated[
 ]
 MaxSpeakers = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Number of speakers, at most.")
+]
+Clustering = Annotated[
+    Literal["agglomerative", "vbx", "spectral"] | None,
+    typer.Option(help="How voices become speakers; default: the model's own way."),
+]
+Exclusive = Annotated[
+    bool, typer.Option("--exclusive", help="One speaker at a time, as transcripts need it.")
+]
+MinTurn = Annotated[
+    float | None,
+    typer.Option(
+        "--min-turn", min=0, metavar="SECONDS", help="Drop shorter turns; default: the model's."
+    ),
+]
+MinGap = Annotated[
+    float | None,
+    typer.Option(
+        "--min-gap",
+        min=0,
+        metavar="SECONDS",
+        help="Close shorter pauses of a speaker; default: the model's.",
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show warnings and errors only.")]
 BackendFile = Annotated[

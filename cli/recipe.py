@@ -21,6 +21,8 @@ RECIPES = {
     "tiny-pretrain": "a small WavLM from a folder of speech: MFCC labels, HuBERT, units, WavLM",
     "mix94k": "WavLM Base, Base+ or Large from the corpora that they were published with",
     "voxceleb": "speaker verification with any encoder, from VoxCeleb to calibrated scores",
+    "ami": "diarization of meetings, at the headsets' mix and at a distant microphone",
+    "callhome": "diarization of telephone calls, from simulated mixtures to the paper's table",
 }
 """Recipes that run by name, and what they make."""
 

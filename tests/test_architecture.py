@@ -57,7 +57,10 @@ IMPORT_NAMES = {
 }
 """What the base's distributions are imported as."""
 
-EXTRAS_BY_FILE = {"loss.py", "task.py", "mfcc.py"}
+EXTRAS_BY_FILE = {
+    *("loss.py", "task.py", "mfcc.py"),
+    *("pyannote.py", "pyannote_foreign.py", "pyannote_audio.py"),
+}
 """Files that may use an extra, as may `training/`, `recipes/` and bridges, to be named here."""
 
 

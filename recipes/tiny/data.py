@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
 from wavlm_meeting.audio.simulate import (
+    ConversationPlan,
     Placement,
     Utterance,
     crop,
@@ -22,6 +23,7 @@ from wavlm_meeting.audio.simulate import (
 from wavlm_meeting.diarization.task import Batch
 from wavlm_meeting.recipes.tiny.collection import Collection, draw_speakers
 from wavlm_meeting.recipes.tiny.settings import DataSettings
+from wavlm_meeting.training.diarization_targets import local_targets
 from wavlm_meeting.units import SAMPLE_RATE
 from wavlm_meeting.wavlm.config import WavLMConfig
 
@@ -69,13 +71,16 @@ class WindowBatches(IterableDataset[Batch]):
     def _conversation(
         self, rng: np.random.Generator, length: int, shares: tuple[float, ...]
     ) -> list[Arrays]:
-        """Cut windows out of the middle of a conversation."""
+        """Cut windows out of the middle of a conversation, in a row or apart."""
         settings, collection = self.settings, self.collection
         if collection.meetings and rng.random() < settings.meetings:
             said = collection.meetings[int(rng.integers(len(collection.meetings)))]
+            if settings.contiguous:
+                return self._meeting_windows(rng, length, said, settings.conversation_windows)
             return [
-                self._meeting_window(rng, length, said)
+                window
                 for _ in range(settings.conversation_windows)
+                for window in self._meeting_windows(rng, length, said, 1)
             ]
         count = 1 + int(rng.choice(len(shares), p=shares))
         names = draw_speakers(rng, collection, count, settings.one_source, settings.sources)
@@ -86,37 +91,53 @@ class WindowBatches(IterableDataset[Batch]):
             settings.conversation,
             collection.noises,
         )
+        if settings.contiguous:
+            start = int(rng.integers(length * settings.conversation_windows))
+            plan = crop(whole, start, length * settings.conversation_windows)
+            waveform = render(plan, collection.audio, collection.audio)
+            return [
+                (waveform[first : first + length], *self._said(crop(plan, first, length), names))
+                for first in range(0, plan.length, length)
+            ]
         windows = []
         for number in range(settings.conversation_windows):
             plan = crop(whole, 2 * length * number + int(rng.integers(length)), length)
             if rng.random() < settings.silence:
                 plan = replace(plan, placements=())
-            said = [placement.utterance for placement in plan.placements]
             waveform = render(plan, collection.audio, collection.audio)
-            windows.append((waveform, *self._targets(length, plan.turns(), said, names)))
+            windows.append((waveform, *self._said(plan, names)))
         return windows
 
-    def _meeting_window(
-        self, rng: np.random.Generator, length: int, said: list[Utterance]
-    ) -> Arrays:
-        """Cut a window out of a real conversation and send it through another channel."""
+    def _said(self, plan: ConversationPlan, names: list[str]) -> Arrays:
+        said = [placement.utterance for placement in plan.placements]
+        return self._targets(plan.length, plan.turns(), said, names)
+
+    def _meeting_windows(
+        self, rng: np.random.Generator, length: int, said: list[Utterance], count: int
+    ) -> list[Arrays]:
+        """Cut windows in a row out of a real conversation and send them through another channel."""
         collection = self.collection
         samples = int(collection.lengths[said[0].index])
-        begin = int(rng.integers(max(1, samples - length)))
+        begin = int(rng.integers(max(1, samples - count * length)))
         whole = Utterance(said[0].index, "all", ((0, samples),))
-        placement = Placement(whole, begin, min(begin + length, samples), 0)
+        placement = Placement(whole, begin, min(begin + count * length, samples), 0)
         plan = draw_scene(
-            rng, length, ["all"], [placement], self.settings.conversation, collection.noises
-        )
-        turns = sorted(
-            (max(start - begin, 0), min(end - begin, length), utterance.speaker)
-            for utterance in said
-            for start, end in utterance.speech
-            if start < begin + length and end > begin
+            rng, count * length, ["all"], [placement], self.settings.conversation, collection.noises
         )
         waveform = render(plan, collection.audio, collection.audio)
         everybody = [utterance.speaker for utterance in said]
-        return waveform, *self._targets(length, turns, said, everybody)
+        windows = []
+        for first in range(0, count * length, length):
+            shift = begin + first
+            turns = sorted(
+                (max(start - shift, 0), min(end - shift, length), utterance.speaker)
+                for utterance in said
+                for start, end in utterance.speech
+                if start < shift + length and end > shift
+            )
+            targets = self._targets(length, turns, said, everybody)
+            windows.append((waveform[first : first + length], *targets))
+        return windows
 
     def _targets(
         self,
@@ -126,11 +147,7 @@ class WindowBatches(IterableDataset[Batch]):
         everybody: list[str],
     ) -> Arrays:
         """Return activities (T, S), classes (S,), teacher embeddings (S, 256), voices (S,)."""
-        names = list(dict.fromkeys(name for _, _, name in turns))[: self.local_speakers]
-        activities = np.zeros((self.encoder.frame_count(length), self.local_speakers), np.float32)
-        for start, end, name in turns:
-            if name in names:
-                activities[frame_range(self.encoder, start, end), names.index(name)] = 1.0
+        activities, names = local_targets(self.encoder, length, turns, self.local_speakers)
         classes, voices = np.full((2, self.local_speakers), -1, np.int64)
         teacher = np.zeros((self.local_speakers, 256), np.float32)
         for slot, name in enumerate(names):
@@ -139,10 +156,3 @@ class WindowBatches(IterableDataset[Batch]):
             heard = {utterance.index for utterance in said if utterance.speaker == name}
             teacher[slot] = self.collection.teacher[sorted(heard)].sum(axis=0)
         return activities, classes, teacher, voices
-
-
-def frame_range(encoder: WavLMConfig, start: int, end: int) -> slice:
-    """Return the frames whose centres lie within the samples `start` to `end`."""
-    centre = encoder.receptive_field / 2
-    first = max(0, int(np.ceil((start - centre) / encoder.hop)))
-    return slice(first, max(first, int(np.ceil((end - centre) / encoder.hop))))

@@ -9,6 +9,7 @@ import numpy as np
 from wavlm_meeting.checkpoints.bundle import ENCODER, write_bundle
 from wavlm_meeting.checkpoints.card import Card
 from wavlm_meeting.checkpoints.trainings import read_weights
+from wavlm_meeting.diarization.clustering import ClusteringSettings
 from wavlm_meeting.diarization.load import PART
 from wavlm_meeting.diarization.pipeline import DiarizationPipeline, Heard
 from wavlm_meeting.diarization.settings import DiarizationSettings
@@ -98,13 +99,20 @@ def choose(
     for group in 2 * GRID:
         ders = {}
         for values in product(*group.values()):
-            update = dict(zip(group, values, strict=True))
-            pipeline.settings = chosen.model_copy(update=update)
+            pipeline.settings = _with(chosen, dict(zip(group, values, strict=True)))
             ders[values] = float(np.mean([score(pipeline, *part).total.der for part in sets]))
         best = min(ders, key=ders.__getitem__)
         log.info("choose: %s = %s, DER %.2f %%", ", ".join(group), best, 100 * ders[best])
-        chosen = chosen.model_copy(update=dict(zip(group, best, strict=True)))
+        chosen = _with(chosen, dict(zip(group, best, strict=True)))
     return chosen
+
+
+def _with(settings: DiarizationSettings, values: dict[str, float]) -> DiarizationSettings:
+    """Change settings, those of clustering among them."""
+    inner = {key: values[key] for key in values.keys() & ClusteringSettings.model_fields.keys()}
+    outer = {key: values[key] for key in values.keys() - inner.keys()}
+    clustering = settings.clustering.model_copy(update=inner)
+    return settings.model_copy(update={**outer, "clustering": clustering})
 
 
 def report(

@@ -19,6 +19,8 @@ class DataSettings(Settings):
     """Windows in a batch."""
     conversation_windows: int = Field(1, ge=1)
     """Windows cut out of each conversation; `batch` counts windows."""
+    contiguous: bool = False
+    """Whether these follow each other, as the target-speaker head hears them."""
     speaker_shares: tuple[float, ...] = (0.1, 0.35, 0.35, 0.2)
     """Probability of a conversation between 1, 2, ... speakers."""
     voice_batches: int = Field(0, ge=0)
@@ -27,7 +29,7 @@ class DataSettings(Settings):
     voice_window_s: float = Field(2.5, gt=0)
     """Length of those windows; a batch has as many more of them as they are shorter."""
     silence: float = Field(0.0, ge=0, le=1)
-    """Probability of a window in which nobody speaks."""
+    """Probability of a window in which nobody speaks, where windows do not follow each other."""
     meetings: float = Field(0.0, ge=0, le=1)
     """Probability of a window of a real recording of the train split."""
     one_source: float = Field(0.7, ge=0, le=1)

@@ -35,13 +35,28 @@ def build_task(settings: TinySettings, classes: int) -> DiarizationTask:
 
 
 def begin_with(task: DiarizationTask, start: Path) -> None:
-    """Load the weights of an earlier round: of a training's folder, or of a bundle."""
+    """Take over the weights of an earlier round: of a training's folder, or of a bundle.
+
+    Parts that the earlier round has not, or has in another size, stay as they are: heads may come
+    in between rounds.
+    """
     if (start / CARD).is_file():
         pipeline = load_pipeline(str(start), "cpu")
-        task.encoder.load_state_dict(pipeline.encoder.state_dict())
-        task.heads.load_state_dict(pipeline.heads.state_dict())
+        parts = {"encoder": pipeline.encoder, "heads": pipeline.heads}
+        earlier = {
+            f"{name}.{key}": value
+            for name, part in parts.items()
+            for key, value in part.state_dict().items()
+        }
     else:
-        task.load_state_dict(read_weights(start))
+        earlier = read_weights(start)
+    own = task.state_dict()
+    fitting = {
+        key: value for key, value in earlier.items() if key in own and own[key].shape == value.shape
+    }
+    task.load_state_dict({**own, **fitting})
+    anew = sorted({".".join(key.split(".")[:3]) for key in own.keys() - fitting.keys()})
+    log.info("train: begins anew: %s", ", ".join(anew) or "nothing")
 
 
 def train(

@@ -95,6 +95,61 @@ def test_one_bad_file_stops_no_other(command: Command, conversation: Path, silen
     assert written == {"good one.rttm", "silence.rttm"}
 
 
+def test_many_recordings_end_in_a_summary(
+    command: Command, conversation: Path, silence: Path
+) -> None:
+    """A row for each recording, then all together: done, speakers found, failures and reasons."""
+    (command.folder / "broken.mp3").write_bytes(b"\x00\x01 no sound")
+    answer = command("diarize", conversation, silence, "broken.mp3", "--num-speakers", "2")
+    assert answer.returncode == 2
+    lines = [line.strip() for line in answer.stdout.splitlines() if line.strip()]
+    rows = {Path(line.split()[0]).name: line.split()[1:3] for line in lines[2:4]}
+    assert rows == {"conversation.wav": ["0.5", "2"], "silence.wav": ["0.1", "0"]}
+    assert lines[4].startswith("done: 2, 0.01 hours of audio in ")
+    assert lines[5:7] == ["speakers: 0 in 1, 2 in 1", "failed: 1"]
+    assert lines[7].startswith("broken.mp3: ")
+    assert f"error: {lines[7]}" in answer.stderr.splitlines()
+
+
+def test_resume_does_what_is_left(command: Command, conversation: Path, silence: Path) -> None:
+    """What has all its results is skipped, unless the recording is newer; the rest is done."""
+    words = ("diarize", conversation, silence, "--format", "csv,json", "--out", "out", "--resume")
+    assert command(*words[:2], *words[3:], "--quiet").returncode == 0
+    out = command.folder / "out"
+    written = out / "conversation.rttm"
+    assert {path.suffix for path in out.iterdir()} == {".rttm", ".csv", ".json"}
+    before = written.stat().st_mtime_ns
+    answer = command(*words)
+    assert answer.returncode == 0, answer.stderr
+    assert "done: 1, " in answer.stdout
+    assert "done before: 1" in answer.stdout
+    assert written.stat().st_mtime_ns == before
+    assert (out / "silence.rttm").exists()
+    (out / "silence.csv").unlink()
+    os.utime(written, ns=(0, 0))  # older than its recording
+    assert "done: 2, " in command(*words).stdout
+    assert command(*words).stdout.split() == ["done", "before:", "2"]
+    assert not list(out.glob(".*"))
+
+
+def test_what_a_killed_run_heard_is_not_lost(tmp_path: Path, conversation: Path) -> None:
+    """A run that dies leaves its journal; --resume takes it up and gives the same turns."""
+    samples, rate = soundfile.read(conversation, dtype="int16")
+    long = tmp_path / "long.wav"
+    soundfile.write(long, np.tile(samples, 8), rate)
+    journal, words = tmp_path / "out/.long.journal", [COMMAND, "diarize", long, "--quiet", "--out"]
+    with subprocess.Popen([*words, tmp_path / "out"], stderr=subprocess.PIPE) as process:
+        while not journal.exists() or journal.stat().st_size < 100_000:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.kill()
+    assert list((tmp_path / "out").iterdir()) == [journal]
+    subprocess.run([*words, tmp_path / "out", "--resume"], check=True)
+    subprocess.run([*words, tmp_path / "whole"], check=True)
+    (found,) = (tmp_path / "out").iterdir()
+    assert found.read_text() == (tmp_path / "whole/long.rttm").read_text() != ""
+
+
 def test_uses_no_network(tmp_path: Path, conversation: Path) -> None:
     """Nothing is sent or looked up, though the hub is not told to stay offline."""
     words = ["diarize", conversation, "--out", tmp_path, "--format", "json"]
@@ -112,27 +167,31 @@ def test_uses_no_network(tmp_path: Path, conversation: Path) -> None:
 
 
 def test_interrupt_leaves_nothing_half_written(tmp_path: Path, conversation: Path) -> None:
-    """Ctrl-C in the middle ends the command with status 130, one line, and no file."""
+    """Ctrl-C in the middle ends the command with status 130 and no result.
+
+    What was heard is kept, and a note says so.
+    """
     samples, rate = soundfile.read(conversation, dtype="int16")
     long = tmp_path / "long.wav"
     soundfile.write(long, np.tile(samples, 120), rate)
-    out = tmp_path / "out"
+    out, journal = tmp_path / "out", tmp_path / "out/.long.journal"
     with subprocess.Popen(
         [COMMAND, "diarize", long, "--out", out],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        while not out.is_dir():  # made just before the model is loaded
+        while not (journal.exists() and journal.stat().st_size > 100_000):
             assert process.poll() is None
             time.sleep(0.05)
-        time.sleep(4)
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert stdout == ""
-    assert [line.split(";")[0] for line in stderr.splitlines()] == ["error: interrupted"]
-    assert list(out.iterdir()) == []
+    note, error = stderr.splitlines()
+    assert note.startswith(f"note: {journal} keeps what was heard; add --resume")
+    assert error.startswith("error: interrupted;")
+    assert list(out.iterdir()) == [journal]
 
 
 def test_bar_on_a_terminal_only(tmp_path: Path, conversation: Path) -> None:

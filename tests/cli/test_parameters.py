@@ -25,7 +25,7 @@ TWINS = {
         diarize_command.diarize,
         wavlm_meeting.diarize,
         {"files": "path_or_waveform"},
-        {"context", "out", "formats", "quiet", "identify", *IDENTIFY},
+        {"context", "out", "formats", "quiet", "resume", "identify", *IDENTIFY},
     ),
     "verify": (
         verify_command.verify,

@@ -1,67 +1,171 @@
 """Which local speakers of all windows are the same person.
 
-M local speakers of all windows together, D embedding size, K speakers of the recording.
+M local speakers of all windows together, D embedding size, N groups of them, K speakers of the
+recording.
 """
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
-from numpy.typing import NDArray
-from scipy.cluster.hierarchy import linkage
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import pdist
+from pydantic import Field
 
-Floats = NDArray[np.floating]
-Ints = NDArray[np.integer]
+from wavlm_meeting.config import Settings
+from wavlm_meeting.diarization.agglomerative import Dendrogram, Floats, Groups, Ints, join
+from wavlm_meeting.diarization.assignment import assign_all, choose_founders, large_enough
+from wavlm_meeting.diarization.blocks import condense
+from wavlm_meeting.diarization.spectral import spectral
+from wavlm_meeting.diarization.vbx import MOST, SpeakerModel, infer
 
-MOST_FOUNDERS = 3000
-"""Embeddings that groups are founded on; the distances between them take 36 MB."""
-REFINEMENTS = 3
-"""How often groups move to their members, who then choose again (docs/log.md: 31.2 to 30.4 %)."""
-APART = 1e9
-"""Distance given to two local speakers of one window: no average with it passes a threshold."""
+NEAR = 0.5
+"""Share of the threshold up to which neighbouring blocks of a long recording are put together."""
+UNLIKELY = 1e-3
+"""Probability below which a number of speakers is not listed."""
+
+
+class VbxSettings(Settings):
+    """The Bayesian hidden Markov model of `vbx.py`; `[heads.diarization.clustering.vbx]`."""
+
+    threshold: float = Field(0.55, gt=0, lt=2)
+    """Cosine distance up to which average linkage joins what the model starts from: rather low,
+    since it takes speakers away and never adds one."""
+    cosine: float = Field(0.5, gt=0, lt=1)
+    """Mean cosine between two embeddings of one speaker."""
+    acoustic_factor: float = Field(0.2, gt=0)
+    """How much an embedding counts; below 1, as the entries of an embedding and neighbouring
+    windows are not independent."""
+    speaker_factor: float = Field(0.7, gt=0)
+    """How much a speaker costs: the larger, the fewer."""
+    stay: float = Field(0.0, ge=0, lt=1)
+    """Probability that a window goes on with the speaker before it for want of any choice."""
+
+
+class SpectralSettings(Settings):
+    """Spectral clustering; `[heads.diarization.clustering.spectral]`."""
+
+    scale: float = Field(0.25, gt=0)
+    """Cosine distance at which the affinity of two embeddings has fallen to exp(-1/2)."""
+    neighbours: float = Field(1.0, gt=0, le=1)
+    """Share of all local speakers that each one keeps an affinity to."""
+
+
+class ClusteringSettings(Settings):
+    """What a bundle's card says under `[heads.diarization.clustering]`."""
+
+    method: Literal["agglomerative", "vbx", "spectral"] = "agglomerative"
+    """How groups are found."""
+    threshold: float = Field(0.6, gt=0, lt=2)
+    """Cosine distance, averaged between two groups of voices, up to which they are one speaker."""
+    threshold_spread: float = Field(0.08, gt=0)
+    """How far the right threshold of a recording lies from that, as the scale of a logistic
+    distribution: the numbers of speakers that those lead to get their probabilities."""
+    least_s: float = Field(1.0, ge=0)
+    """Speech alone that an embedding needs to found a group; the others join the nearest one."""
+    least_speaker_s: float = Field(2.0, ge=0)
+    """Speech that a group needs to be a speaker, unless a number of speakers was asked for."""
+    evident_s: float = Field(0.8, gt=0)
+    """Speech alone that a local speaker needs to be evidence of how many speakers there are."""
+    evident_share: float = Field(0.1, gt=0, le=1)
+    """Share of the windows with speech in which so many local speakers show that there are."""
+    evident_threshold: float = Field(0.4, gt=0, lt=2)
+    """Distance up to which two groups are one speaker even where the windows show more of them."""
+    block: int = Field(3000, ge=100)
+    """Local speakers that are compared all with all; of more, neighbours are put together first.
+    The distances take 72 MB."""
+    vbx: VbxSettings = VbxSettings()
+    """Settings of the method `vbx`."""
+    spectral: SpectralSettings = SpectralSettings()
+    """Settings of the method `spectral`."""
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Who is who, and how sure the number of speakers is."""
+
+    labels: Ints
+    """(M,) speaker of each local speaker, numbered from 0 by who is heard first."""
+    counts: dict[int, float]
+    """Probability of each number of speakers; 1 for a number that was given."""
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """Between which numbers of groups to choose."""
+
+    least: int
+    most: int
+
+    def clip(self, count: int) -> int:
+        return min(max(count, self.least), self.most)
+
+
+@dataclass(frozen=True)
+class _Founders:
+    """Local speakers that groups are founded on, in the order of time."""
+
+    embeddings: Floats
+    windows: Ints
+    groups: Groups
+    """What they are put together to at first: themselves, unless the recording is long."""
+    members: Ints
+    """Which of the groups each of them is in."""
 
 
 def cluster(
     embeddings: Floats,
     windows: Ints,
     speech_s: Floats,
+    settings: ClusteringSettings,
     *,
-    threshold: float,
-    least_s: float = 0.0,
-    least_speaker_s: float = 0.0,
-    evident: int = 1,
-    evident_threshold: float = 0.0,
     min_speakers: int = 1,
     max_speakers: int | None = None,
-) -> Ints:
-    """Return the speaker (M,) of each local speaker, numbered from 0.
+) -> Clusters:
+    """Tell which local speakers are one person.
 
     `embeddings` (M, D) have unit length, `windows` (M,) says where each was heard and `speech_s`
-    (M,) for how long. The ones with at least `least_s` of speech are merged by average linkage up
-    to the cosine distance `threshold`; two local speakers of one window never
-    merge, unless so few speakers are wanted. Where the windows are evidence of `evident` speakers,
-    merging stops at so many groups, or else goes on up to `evident_threshold` only. Then every
-    local speaker takes the nearest group, those of one window different ones as long as there are
-    enough, and does so again once the groups have moved to all who took them. Groups with less than
-    `least_speaker_s` are dissolved.
+    (M,) for how long; their order does not matter. Groups are founded on those who were heard for
+    long enough, by one of three methods, none of which joins two of one window unless so few
+    speakers are wanted:
 
-    The number of speakers lies within `min_speakers` and `max_speakers` whenever there are as many
-    local speakers; a wanted number outranks threshold and least durations.
+    - agglomerative: average linkage up to a threshold.
+    - vbx: that up to a lower threshold, then a Bayesian model which takes speakers away.
+    - spectral: eigenvectors of the affinities, as many as come before the largest gap.
+
+    Where the windows are evidence of more speakers, there are so many, unless they are very near.
+    Then every local speaker takes the nearest group, those of one window different ones as long as
+    there are enough. The number of speakers lies within `min_speakers` and `max_speakers` whenever
+    there are as many local speakers; a wanted number outranks thresholds and least durations.
     """
     if not len(embeddings):
-        return np.zeros(0, np.int64)
-    founders = _founders(speech_s, least_s, max(min_speakers, evident))
-    merges = _merges(embeddings[founders], windows[founders])
-    groups = _groups_below(merges, threshold)
-    groups = max(groups, min(evident, _groups_below(merges, evident_threshold)))
-    groups = max(groups, min(min_speakers, len(founders)))
-    labels = _cut(merges, min(groups, max_speakers or groups))
-    centroids = _centroids(embeddings[founders], labels, speech_s[founders])
-    kept = _large_enough(labels, speech_s[founders], least_speaker_s, min_speakers)
-    assigned = _assign(embeddings, windows, centroids[kept], founders, labels, kept)
-    for _ in range(REFINEMENTS):
-        centroids = _centroids(embeddings, assigned, speech_s)
-        assigned = _assign(embeddings, windows, centroids, founders, labels, kept)
-    return np.unique(assigned, return_inverse=True)[1]
+        return Clusters(np.zeros(0, np.int64), {0: 1.0})
+    order = np.lexsort((embeddings[:, -1], embeddings[:, 0], -speech_s, windows))
+    embeddings, windows, speech_s = embeddings[order], windows[order], speech_s[order]
+    evident = evident_speakers(windows, speech_s, settings.evident_s, settings.evident_share)
+    founders = choose_founders(speech_s, settings.least_s, max(min_speakers, evident))
+    founded = _founded(embeddings[founders], windows[founders], settings, min_speakers)
+    tree = join(founded.groups)
+    least = max(
+        min_speakers,
+        int(np.unique(founded.windows, return_counts=True)[1].max()),
+        min(evident, tree.groups_below(settings.evident_threshold)),
+    )
+    most = min(max_speakers or len(founded.groups), len(founded.groups))
+    bounds = _Bounds(min(least, most), most)
+    labels = _group(founded, tree, bounds, settings)
+    least_speaker_s = 0.0 if min_speakers == max_speakers else settings.least_speaker_s
+    size_limits = speech_s[founders], least_speaker_s, min_speakers
+    kept = large_enough(labels, *size_limits)
+    assigned = assign_all(embeddings, windows, speech_s, founders, labels, kept)
+    found = np.empty(len(order), np.int64)
+    found[order] = _by_first(assigned)
+    if min_speakers == max_speakers:
+        return Clusters(found, {len(kept): 1.0})
+    counts: dict[int, float] = {}
+    for groups, probability in _group_counts(tree, len(np.unique(labels)), bounds, settings):
+        cut = tree.cut(groups)[founded.members]
+        speakers = len(large_enough(cut, *size_limits))
+        counts[speakers] = counts.get(speakers, 0.0) + probability
+    return Clusters(found, dict(sorted(counts.items())))
 
 
 def evident_speakers(windows: Ints, speech_s: Floats, least_s: float, share: float) -> int:
@@ -72,86 +176,73 @@ def evident_speakers(windows: Ints, speech_s: Floats, least_s: float, share: flo
     who shares a microphone and a room with others is told from them within a window when their
     embeddings no longer do.
     """
-    counts = np.bincount(windows[speech_s >= least_s])
-    counts = np.sort(counts[counts > 0])[::-1]
+    counts = np.unique(windows[speech_s >= least_s], return_counts=True)[1]
+    counts = np.sort(counts)[::-1]
     if not len(counts):
         return 1
     needed = max(1, int(np.ceil(share * len(counts))))
     return int(counts[needed - 1])
 
 
-def _founders(speech_s: Floats, least_s: float, min_speakers: int) -> Ints:
-    """Choose the embeddings that groups are founded on: long enough, or else the longest."""
-    order = np.argsort(-speech_s, kind="stable")
-    enough = int(np.sum(speech_s >= least_s))
-    count = min(max(enough, min_speakers, 1), MOST_FOUNDERS, len(order))
-    return np.sort(order[:count])
+def _founded(
+    embeddings: Floats, windows: Ints, settings: ClusteringSettings, least: int
+) -> _Founders:
+    """Put founders together where there are too many of them to compare all with all."""
+    groups = Groups.single(embeddings, windows)
+    groups, members = condense(groups, settings.block, NEAR * settings.threshold, least)
+    return _Founders(embeddings, windows, groups, members)
 
 
-def _merges(embeddings: Floats, windows: Ints) -> Floats:
-    """Return the merges of average linkage, as scipy lists them; none for a single embedding."""
-    if len(embeddings) == 1:
-        return np.zeros((0, 4))
-    distances = pdist(embeddings.astype(np.float64), "cosine")
-    distances[pdist(windows[:, None].astype(np.float64)) == 0] = APART
-    merges: Floats = linkage(distances, "average")
-    return merges
-
-
-def _groups_below(merges: Floats, threshold: float) -> int:
-    """Return how many groups are left by the merges up to a distance."""
-    return len(merges) + 1 - int(np.searchsorted(merges[:, 2], threshold, side="right"))
-
-
-def _cut(merges: Floats, groups: int) -> Ints:
-    """Follow the first merges until exactly `groups` groups are left."""
-    count = len(merges) + 1
-    members = {item: [item] for item in range(count)}
-    for step, (left, right, *_) in enumerate(merges[: count - groups]):
-        members[count + step] = members.pop(int(left)) + members.pop(int(right))
-    labels = np.zeros(count, np.int64)
-    for label, items in enumerate(members.values()):
-        labels[items] = label
-    return labels
-
-
-def _centroids(embeddings: Floats, labels: Ints, speech_s: Floats) -> Floats:
-    """Return the unit-length means (K, D) of the groups, weighted by speech."""
-    weights = np.zeros((labels.max() + 1, len(labels)))
-    weights[labels, np.arange(len(labels))] = np.maximum(speech_s, 1e-3)
-    sums = weights @ embeddings
-    centroids: Floats = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-8)
-    return centroids
-
-
-def _large_enough(labels: Ints, speech_s: Floats, least_s: float, min_speakers: int) -> Ints:
-    """Return the groups that are kept: the large ones, or as many as are wanted at least."""
-    sizes = np.bincount(labels, weights=speech_s)
-    order = np.argsort(-sizes, kind="stable")
-    count = max(int(np.sum(sizes >= least_s)), min(min_speakers, len(sizes)), 1)
-    return np.sort(order[:count])
-
-
-def _assign(
-    embeddings: Floats,
-    windows: Ints,
-    centroids: Floats,
-    founders: Ints,
-    labels: Ints,
-    kept: Ints,
+def _group(
+    founded: _Founders, tree: Dendrogram, bounds: _Bounds, settings: ClusteringSettings
 ) -> Ints:
-    """Give every local speaker a group, different ones within a window where possible.
+    """Return the groups of the founders, as many as the method finds within bounds."""
+    if settings.method == "spectral":
+        affinity = settings.spectral.scale, settings.spectral.neighbours
+        return spectral(founded.groups, *affinity, bounds.least, bounds.most)[founded.members]
+    if settings.method == "vbx":
+        return _group_by_vbx(founded, tree, bounds, settings.vbx)
+    return tree.cut(bounds.clip(tree.groups_below(settings.threshold)))[founded.members]
 
-    The most typical founder of each group stays in it, so that no group loses all its members.
+
+def _group_by_vbx(
+    founded: _Founders, tree: Dendrogram, bounds: _Bounds, settings: VbxSettings
+) -> Ints:
+    """Let the model choose; where it leaves the bounds, from the nearest of them, or that as it is.
+
+    The model only takes speakers away: it starts within the bounds, and where it takes away too
+    many, the cut at the bound is the result.
     """
-    similarity = embeddings @ centroids.T  # (M, K)
-    for number, group in enumerate(kept):
-        own = founders[labels == group]
-        similarity[own[np.argmax(similarity[own, number])], number] = 10.0
-    assigned = similarity.argmax(axis=1)
-    order = np.argsort(windows, kind="stable")
-    for items in np.split(order, np.flatnonzero(np.diff(windows[order])) + 1):
-        if len(items) > 1:
-            rows, columns = linear_sum_assignment(-similarity[items])
-            assigned[items[rows]] = columns
-    return assigned
+    model = SpeakerModel(**settings.model_dump(exclude={"threshold"}))
+    enough = min(tree.groups_below(settings.threshold), MOST)
+    start = tree.cut(bounds.clip(enough))[founded.members]
+    labels = infer(founded.embeddings, founded.windows, start, model).labels()
+    count = int(labels.max()) + 1
+    return labels if count >= bounds.least else tree.cut(bounds.least)[founded.members]
+
+
+def _group_counts(
+    tree: Dendrogram, found: int, bounds: _Bounds, settings: ClusteringSettings
+) -> list[tuple[int, float]]:
+    """Return the probable numbers of groups: those of the thresholds around the one used.
+
+    Where the method is not the threshold, that is the nearest one to it which gives what was found.
+    """
+    low, high = tree.thresholds(found)
+    centre = settings.threshold
+    if settings.method != "agglomerative":
+        centre = min(max(centre, low), high)
+    within: dict[int, float] = {}
+    for number, probability in enumerate(tree.counts(centre, settings.threshold_spread), start=1):
+        groups = bounds.clip(number)
+        within[groups] = within.get(groups, 0.0) + float(probability)
+    likely = [item for item in within.items() if item[1] >= UNLIKELY]
+    total = sum(probability for _, probability in likely)
+    return [(groups, probability / total) for groups, probability in likely]
+
+
+def _by_first(labels: Ints) -> Ints:
+    """Number labels (M,) in the order in which they come first."""
+    _, first, places = np.unique(labels, return_index=True, return_inverse=True)
+    numbers: Ints = np.argsort(np.argsort(first))[places]
+    return numbers

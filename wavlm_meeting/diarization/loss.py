@@ -46,6 +46,44 @@ def permutation_free_cross_entropy(
     return best, orders[index]
 
 
+def permutation_free_binary_cross_entropy(
+    logits: Tensor, activities: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Binary cross-entropy (B,) under each window's best order of speakers, and that order (B, S).
+
+    `logits` and `activities` (B, T, S); the rest as in `permutation_free_cross_entropy`. Source:
+    Fujita et al., "End-to-end neural speaker diarization with permutation-free objectives"
+    (Interspeech 2019), equation 3.
+    """
+    speakers = activities.shape[-1]
+    orders = torch.tensor(list(permutations(range(speakers))), device=activities.device)  # (P, S)
+    losses = torch.stack(
+        [
+            F.binary_cross_entropy_with_logits(
+                logits, activities[..., order], reduction="none"
+            ).mean(dim=(1, 2))
+            for order in orders
+        ]
+    )  # (P, B)
+    best, index = losses.min(dim=0)
+    return best, orders[index]
+
+
+def vector_loss(
+    vectors: Tensor, classes: Tensor, table: Tensor, scale: Tensor, offset: Tensor
+) -> Tensor:
+    """Cross-entropy of a training speaker's vector among all of them; 0 without any.
+
+    `vectors` (V, D) have unit length, `classes` (V,) number their speakers, `table` (speakers, D)
+    holds the learned vectors; the logits are -scale * squared distance + offset, scale above 0.
+    Source: Kinoshita et al., "Integrating end-to-end neural and clustering-based diarization"
+    (ICASSP 2021), equations 5 and 6.
+    """
+    distances = torch.cdist(vectors, F.normalize(table, dim=-1)).square()
+    logits = -F.softplus(scale) * distances + offset
+    return F.cross_entropy(logits, classes) if len(classes) else logits.sum()
+
+
 def teacher_distance(embeddings: Tensor, teacher: Tensor, known: Tensor) -> Tensor:
     """Mean of 1 - cosine over the rows that are `known`; 0 if none is."""
     distance = 1.0 - F.cosine_similarity(embeddings, teacher, dim=-1)
@@ -71,3 +109,33 @@ def linking_loss(
         if which.any()
     ]
     return torch.stack(parts).mean() if parts else logits.sum() * 0.0
+
+
+def conversation_activities(
+    activities: Tensor, voices: Tensor, windows: int, speakers: int
+) -> Tensor:
+    """Return who of a conversation's speakers is active: (B / windows, windows * T, speakers).
+
+    `activities` (B, T, S) are of local speakers, `voices` (B, S) number them within their
+    conversation, of which `windows` follow each other in the batch.
+    """
+    slots = F.one_hot(voices.clamp(min=0), speakers) * (voices >= 0)[..., None]  # (B, S, speakers)
+    active = activities @ slots.to(activities.dtype)  # (B, T, speakers)
+    return active.clamp(max=1).reshape(-1, windows * active.shape[1], speakers)
+
+
+def conversation_voices(
+    embeddings: Tensor, weights: Tensor, voices: Tensor, windows: int, speakers: int
+) -> tuple[Tensor, Tensor]:
+    """Return each speaker's voice (B / windows, speakers, D) and whether it was heard.
+
+    It is the unit-length mean of the local speakers' `embeddings` (B, S, D) by `weights` (B, S);
+    `voices` and `windows` as in `conversation_activities`.
+    """
+    slots = F.one_hot(voices.clamp(min=0), speakers) * (voices >= 0)[..., None]
+    shares = (slots * weights[..., None]).flatten(0, 1)  # (B * S, speakers)
+    by_conversation = shares.reshape(len(voices) // windows, -1, speakers)
+    sums = by_conversation.transpose(1, 2) @ embeddings.reshape(
+        len(by_conversation), -1, embeddings.shape[-1]
+    )
+    return F.normalize(sums, dim=-1), by_conversation.sum(dim=1) > 0

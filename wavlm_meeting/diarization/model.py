@@ -1,8 +1,9 @@
-"""The two small networks of diarization on one set of hidden states.
+"""The small networks of diarization on one set of hidden states.
 
 `SegmentationHead` says which of a window's local speakers are active in each frame;
-`EmbeddingHead` says what the voice of each local speaker is like. Both read the same encoder pass,
-each through its own LayerMix; `DiarizationHeads` holds the two.
+`EmbeddingHead` says what the voice of each local speaker is like; `TargetSpeakerHead` says when
+speakers speak whose voices are known by then. All read the same encoder pass, each through its own
+LayerMix; `DiarizationHeads` holds them.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wavlm_meeting.diarization.local import Local
+from wavlm_meeting.diarization.settings import DiarizationSettings
+from wavlm_meeting.diarization.target_speaker import TargetSpeakerHead
+from wavlm_meeting.diarization.vector_clustering import VectorClusteringHeads
+from wavlm_meeting.heads.conformer import Conformer
 from wavlm_meeting.heads.embedding import EmbeddingHead
 from wavlm_meeting.heads.layer_mix import LayerMix
 
@@ -38,19 +44,31 @@ class SegmentationHead(nn.Module):
     powerset: Tensor
 
     def __init__(
-        self, layers: int, width: int, hidden: int = 128, speakers: int = 4, at_once: int = 2
+        self,
+        layers: int,
+        width: int,
+        hidden: int = 128,
+        speakers: int = 4,
+        at_once: int = 2,
+        *,
+        conformer_layers: int = 0,
+        ffn: int = 512,
     ) -> None:
         super().__init__()
         self.register_buffer("powerset", powerset_table(speakers, at_once), persistent=False)
         self.mix = LayerMix(layers + 1)
         self.norm = nn.LayerNorm(width)
         self.hidden = nn.Linear(width, hidden)
+        self.conformer = Conformer(conformer_layers, hidden, ffn=ffn) if conformer_layers else None
         self.classes = nn.Linear(hidden, len(self.powerset))
 
-    def forward(self, hidden_states: Sequence[Tensor]) -> Tensor:
-        """Return log-probabilities (B, T, K)."""
-        x = F.gelu(self.hidden(self.norm(self.mix(hidden_states))))
-        return self.classes(x).log_softmax(dim=-1)
+    def forward(
+        self, hidden_states: Sequence[Tensor], frame_lengths: Tensor | None = None
+    ) -> Tensor:
+        """Return log-probabilities (B, T, K), looking no further than `frame_lengths` (B,)."""
+        x = self.hidden(self.norm(self.mix(hidden_states)))
+        x = F.gelu(x) if self.conformer is None else self.conformer(x, frame_lengths)
+        return self.classes(x).float().log_softmax(dim=-1)
 
     def activities(self, log_probabilities: Tensor) -> Tensor:
         """Return the probability (B, T, S) that each local speaker is active."""
@@ -58,7 +76,10 @@ class SegmentationHead(nn.Module):
 
 
 class DiarizationHeads(nn.Module):
-    """Both heads for an encoder of `layers` layers and `width` channels."""
+    """All heads for an encoder of `layers` layers and `width` channels.
+
+    `target` is None where `target_width` is 0.
+    """
 
     def __init__(
         self,
@@ -68,11 +89,53 @@ class DiarizationHeads(nn.Module):
         local_speakers: int = 4,
         at_once: int = 2,
         segmentation_hidden: int = 128,
+        segmentation_layers: int = 0,
+        segmentation_ffn: int = 512,
         embedding_hidden: int = 384,
         embedding_size: int = 192,
+        target_width: int = 0,
+        target_layers: int = 2,
     ) -> None:
         super().__init__()
         self.segmentation = SegmentationHead(
-            layers, width, segmentation_hidden, local_speakers, at_once
+            layers,
+            width,
+            segmentation_hidden,
+            local_speakers,
+            at_once,
+            conformer_layers=segmentation_layers,
+            ffn=segmentation_ffn,
         )
         self.embedding = EmbeddingHead(layers, width, embedding_hidden, embedding_size)
+        self.target = (
+            TargetSpeakerHead(layers, width, target_width, embedding_size, target_layers)
+            if target_width
+            else None
+        )
+
+    def local(self, hidden_states: Sequence[Tensor], frame_lengths: Tensor) -> Local:
+        """Return what a pipeline needs of each window; `frame_lengths` (B,) says what is heard."""
+        segmentation = self.segmentation
+        log_probabilities = segmentation(hidden_states, frame_lengths)  # (B, T, K)
+        frames = torch.arange(log_probabilities.shape[1], device=log_probabilities.device)
+        heard = (frames < frame_lengths[:, None])[..., None]  # (B, T, 1)
+        active = segmentation.powerset[log_probabilities.argmax(dim=-1)] * heard  # (B, T, S)
+        alone = active * (active.sum(dim=-1, keepdim=True) == 1)
+        # Who is never heard alone is described by the frames shared with others.
+        masks = torch.where(alone.any(dim=1, keepdim=True), alone, active).transpose(1, 2)
+        return Local(
+            segmentation.activities(log_probabilities) * heard,
+            self.embedding(hidden_states, masks),
+            masks,
+            None if self.target is None else self.target.features(hidden_states),
+        )
+
+
+Heads = DiarizationHeads | VectorClusteringHeads
+"""Either form of the heads; `local` is the same."""
+
+
+def build_heads(layers: int, width: int, settings: DiarizationSettings) -> Heads:
+    """Return the heads that `settings` describe, for an encoder of `layers` and `width`."""
+    form = VectorClusteringHeads if settings.form == "eend-vc" else DiarizationHeads
+    return form(layers, width, **settings.head_sizes())

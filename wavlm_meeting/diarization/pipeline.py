@@ -1,12 +1,12 @@
 """From a recording to its turns: one encoder pass over sliding windows feeds both heads.
 
 B windows of a batch, N samples, T frames of a window, S local speakers, D embedding size,
-M active local speakers of all windows together, F frames of the recording, K its speakers.
+F frames of the recording, K its speakers.
 """
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +16,16 @@ from torch import Tensor
 
 from wavlm_meeting.audio.read import open_audio
 from wavlm_meeting.audio.windows import Window, iter_windows
-from wavlm_meeting.diarization.clustering import cluster, evident_speakers
-from wavlm_meeting.diarization.model import DiarizationHeads
-from wavlm_meeting.diarization.reconstruction import (
-    most_active,
-    overlap_add,
-    restore_silent,
-    runs_of,
-    smooth,
-    speaker_activity,
-)
-from wavlm_meeting.diarization.result import Diarization, Turn
+from wavlm_meeting.config import merged, parse_settings
+from wavlm_meeting.diarization.assembly import active_voices, blocks_of, decide, parts_of
+from wavlm_meeting.diarization.clustering import cluster
+from wavlm_meeting.diarization.heard import Heard, LocalSpeakers, Windows
+from wavlm_meeting.diarization.journal import Journal, Shape, fingerprint, open_journal
+from wavlm_meeting.diarization.model import Heads
+from wavlm_meeting.diarization.reconstruction import restore_silent, smooth
+from wavlm_meeting.diarization.result import Diarization
 from wavlm_meeting.diarization.settings import DiarizationSettings
+from wavlm_meeting.diarization.turns import FrameTimes, Likeness, one_at_a_time, turns_of
 from wavlm_meeting.errors import AudioError, AudioWarning, SettingsError, SpeakerCountWarning
 from wavlm_meeting.units import SAMPLE_RATE
 from wavlm_meeting.wavlm.model import WavLM
@@ -40,35 +38,13 @@ Progress = Callable[[float, float | None], None]
 BATCH = 8  # windows in one encoder pass: enough to fill two cores, 13 MB of samples and features
 
 
-@dataclass(frozen=True)
-class LocalSpeakers:
-    """What the heads say of one window."""
-
-    start: int
-    """First sample of the window."""
-    activity: NDArray[np.float32]
-    """(T, S) probability that each local speaker is active."""
-    embeddings: NDArray[np.float32]
-    """(S, D) of unit length."""
-    speech_s: NDArray[np.float64]
-    """(S,) seconds of speech that each embedding rests on, 0 for who is never active."""
-
-
-@dataclass
-class Heard:
-    """All windows of a recording, and its length in samples."""
-
-    local: list[LocalSpeakers]
-    samples: int
-
-
 class DiarizationPipeline:
     """A model ready to say who spoke when, for any number of recordings."""
 
     def __init__(
         self,
         encoder: WavLM,
-        heads: DiarizationHeads,
+        heads: Heads,
         settings: DiarizationSettings,
         name: str,
         sha256: str,
@@ -84,9 +60,14 @@ class DiarizationPipeline:
         num_speakers: int | None = None,
         min_speakers: int | None = None,
         max_speakers: int | None = None,
+        clustering: str | None = None,
+        exclusive: bool = False,
+        min_turn_s: float | None = None,
+        min_gap_s: float | None = None,
         progress: Progress | None = None,
+        journal: Path | None = None,
     ) -> Diarization:
-        """Diarize a recording.
+        """Diarize a recording; memory hardly grows with its length.
 
         Args:
             source: A file, or mono samples (N,) at 16 kHz.
@@ -94,18 +75,28 @@ class DiarizationPipeline:
             num_speakers: Number of speakers, if known.
             min_speakers: Fewest speakers there can be.
             max_speakers: Most speakers there can be.
+            clustering: How voices become speakers: agglomerative, vbx or spectral; None is the
+                model's own way.
+            exclusive: Whether to name one speaker at a time, the most probable one.
+            min_turn_s: Shorter turns are dropped; None is the model's own.
+            min_gap_s: Pauses of one speaker up to this length are closed; None is the model's own.
             progress: Called with the seconds done and the seconds in all, if known.
+            journal: Where to keep what was heard, so that a call that is cut short can go on from
+                there; one that is about something else is begun anew. Yours to remove.
 
         Raises:
             AudioError: The recording cannot be read or is shorter than 0.1 s.
-            SettingsError: The numbers of speakers contradict each other.
+            SettingsError: The numbers of speakers contradict each other, or another is out of
+                range.
         """
+        settings = _asked(self.settings, clustering, min_turn_s, min_gap_s)
         least, most = speaker_bounds(num_speakers, min_speakers, max_speakers)
         uri = Path(source).stem if isinstance(source, str | Path) else "waveform"
-        windows = self.listen(source, channel, progress)
-        if not windows.local:
-            raise AudioError(f"{uri}: no samples to analyse; give a recording of 0.1 s or more.")
-        return self.assemble(uri, windows, least, most)
+        with self.open_journal(journal, source, channel) as windows:
+            heard = self.listen(source, channel, progress, windows)
+            if not len(windows):
+                raise AudioError(f"{uri}: nothing to analyse; give a recording of 0.1 s or more.")
+            return self.assemble(uri, heard, least, most, settings, exclusive=exclusive)
 
     def analyse(self, windows: Iterable[Window]) -> Iterator[LocalSpeakers]:
         """Run encoder and heads once over each window."""
@@ -121,57 +112,85 @@ class DiarizationPipeline:
     ) -> Iterator[LocalSpeakers]:
         device = self.encoder.mask_embedding.device
         encoded = self.encoder(samples.to(device), None if valid is None else valid.to(device))
-        segmentation = self.heads.segmentation
-        log_probabilities = segmentation(encoded.hidden_states)  # (B, T, K)
-        frames = torch.arange(log_probabilities.shape[1], device=device)
-        heard = (frames < encoded.frame_lengths[:, None])[..., None]  # (B, T, 1)
-        activity = segmentation.activities(log_probabilities) * heard
-        active = segmentation.powerset[log_probabilities.argmax(dim=-1)] * heard  # (B, T, S)
-        alone = active * (active.sum(dim=-1, keepdim=True) == 1)
-        # Who is never heard alone is described by the frames shared with others.
-        masks = torch.where(alone.any(dim=1, keepdim=True), alone, active).transpose(1, 2)
-        embeddings = self.heads.embedding(encoded.hidden_states, masks)
-        hop_s = self.encoder.config.hop / SAMPLE_RATE
+        local = self.heads.local(encoded.hidden_states, encoded.frame_lengths)
+        activity, embeddings = _kept(local.activity), _kept(local.embeddings)
+        features = None if local.features is None else _kept(local.features)
+        lengths = encoded.frame_lengths.tolist()
+        masked = local.masks.sum(dim=-1).double().cpu().numpy()  # (B, S)
         for row, window in enumerate(batch):
-            length = int(encoded.frame_lengths[row])
             yield LocalSpeakers(
                 start=window.start,
-                activity=activity[row, :length].float().cpu().numpy(),
-                embeddings=embeddings[row].float().cpu().numpy(),
-                speech_s=masks[row].sum(dim=-1).double().cpu().numpy() * hop_s,
+                activity=activity[row, : lengths[row]],
+                embeddings=embeddings[row],
+                speech_s=masked[row] * self.encoder.config.hop / SAMPLE_RATE,
+                features=None if features is None else features[row, : lengths[row]],
             )
 
+    def open_journal(
+        self, path: Path | None, source: Source, channel: int | None = None
+    ) -> Journal:
+        """Open the journal of a recording: at `path`, or one that is gone when closed.
+
+        What this model heard of the recording before is in it, as whole batches.
+        """
+        window, hop = self._sizes()
+        shape = Shape(
+            frames=self.encoder.config.frame_count(window),
+            speakers=self.settings.local_speakers,
+            embedding=self.settings.embedding_size,
+            features=self.settings.target_width if self.heads.target is not None else 0,
+        )
+        about: dict[str, object] = {}
+        if path is not None:
+            model = {"model": self.name, "sha256": self.sha256, "window": window, "hop": hop}
+            known = source if isinstance(source, str | Path) else _mono(source)
+            about = {**model, "channel": channel, "recording": fingerprint(known)}
+        journal = open_journal(path, shape, about)
+        journal.keep(len(journal) - len(journal) % BATCH)
+        return journal
+
     def listen(
-        self, source: Source, channel: int | None = None, progress: Progress | None = None
+        self,
+        source: Source,
+        channel: int | None = None,
+        progress: Progress | None = None,
+        local: Windows | None = None,
     ) -> Heard:
-        """Run the heads over all windows of a source; parameters are those of a call."""
+        """Run the heads over all windows of a source; `local` takes them, None is a new list.
+
+        The windows that `local` has already are read and not heard again. The other parameters are
+        those of a call.
+        """
+        heard = Heard([] if local is None else local, 0)
         if isinstance(source, str | Path):
             with open_audio(source, channel=channel) as reader:
-                return self._collect(reader.blocks(), reader.duration_s, progress)
+                self._collect(heard, reader.blocks(), reader.duration_s, progress)
+            return heard
         if channel is not None:
             raise SettingsError("channel picks one of a file's channels: pass mono samples alone.")
         samples = _mono(source)
-        return self._collect([samples], len(samples) / SAMPLE_RATE, progress)
+        self._collect(heard, [samples], len(samples) / SAMPLE_RATE, progress)
+        return heard
 
     def _collect(
         self,
+        heard: Heard,
         blocks: Iterable[NDArray[np.float32]],
         total_s: float | None,
         progress: Progress | None,
-    ) -> Heard:
+    ) -> None:
         window, hop = self._sizes()
-        heard = Heard([], 0)
 
         def count(windows: Iterable[Window]) -> Iterator[Window]:
             for item in windows:
                 heard.samples = item.start + item.valid
                 yield item
 
-        for local in self.analyse(count(iter_windows(blocks, window, hop))):
+        windows = count(iter_windows(blocks, window, hop))
+        for local in self.analyse(islice(windows, len(heard.local), None)):
             heard.local.append(local)
             if progress is not None:
                 progress(min(local.start + window, heard.samples) / SAMPLE_RATE, total_s)
-        return heard
 
     def _sizes(self) -> tuple[int, int]:
         """Return window and hop in samples, the hop a whole number of frames."""
@@ -179,90 +198,61 @@ class DiarizationPipeline:
         hop = max(1, round(self.settings.hop_s * SAMPLE_RATE / frame)) * frame
         return max(hop, int(self.settings.window_s * SAMPLE_RATE)), hop
 
-    def assemble(self, uri: str, heard: Heard, least: int, most: int | None) -> Diarization:
+    def assemble(
+        self,
+        uri: str,
+        heard: Heard,
+        least: int,
+        most: int | None,
+        settings: DiarizationSettings | None = None,
+        *,
+        exclusive: bool = False,
+    ) -> Diarization:
         """Cluster the local speakers of all windows and put their turns together.
 
-        `least` and `most` bound the number of speakers; equal ones give it.
+        `least` and `most` bound the number of speakers; equal ones give it. `settings` are the
+        model's own if None. `exclusive` names one speaker at a time.
         """
-        settings, local = self.settings, heard.local
-        speech_s = np.concatenate([item.speech_s for item in local])
-        active = speech_s > 0
-        windows = np.repeat(np.arange(len(local)), settings.local_speakers)
-        wanted = least == most
-        evident = evident_speakers(windows, speech_s, settings.evident_s, settings.evident_share)
-        labels = np.full(len(speech_s), -1, np.int64)
-        labels[active] = cluster(
-            np.concatenate([item.embeddings for item in local])[active],
-            windows[active],
-            speech_s[active],
-            threshold=settings.threshold,
-            least_s=settings.least_s,
-            least_speaker_s=0.0 if wanted else settings.least_speaker_s,
-            evident=min(evident, most or evident),
-            evident_threshold=settings.evident_threshold,
+        settings, local, frame = settings or self.settings, heard.local, self.encoder.config.hop
+        size = settings.embedding_size
+        voices = active_voices(local, settings.local_speakers, size, frame)
+        clusters = cluster(
+            voices.embeddings,
+            voices.windows,
+            voices.speech_s,
+            settings.clustering,
             min_speakers=least,
             max_speakers=most,
         )
-        by_window = labels.reshape(len(local), -1)
-        count = int(labels.max(initial=-1)) + 1
-        frame = self.encoder.config.hop
-        first = [item.start // frame for item in local]
-        parts = [item.activity for item in local], first, list(by_window)
-        activity = speaker_activity(*parts, count)
-        voices = overlap_add([item.activity.sum(axis=1, keepdims=True) for item in local], first)
-        decided = smooth(
-            most_active(activity, voices[:, 0], settings.onset),
-            round(settings.gap_s * SAMPLE_RATE / frame),
-            round(settings.turn_s * SAMPLE_RATE / frame),
-        )
+        count = int(clusters.labels.max(initial=-1)) + 1
+        speakers = voices.speakers(clusters.labels, (len(local), settings.local_speakers))
+        blocks = blocks_of(parts_of(local, speakers, frame), count)
+        activity, active = decide(blocks, voices.frames, count, settings.onset)
+        least_frames = round(settings.turn_s * SAMPLE_RATE / frame)
+        decided = smooth(active, round(settings.gap_s * SAMPLE_RATE / frame), least_frames)
         if decided.any(axis=0).sum() < least:
-            decided = restore_silent(decided, *parts)
-        turns = self._turns(activity, decided, heard.samples)
-        found = len({turn.speaker for turn in turns})
-        _warn_about(uri, found, least)
+            decided = restore_silent(decided, parts_of(local, speakers, frame))
+        shared = decided.sum(axis=1) > 1
+        times = FrameTimes(frame, self.encoder.config.receptive_field, heard.samples)
+        likeness = Likeness(
+            voices.embeddings,
+            clusters.labels,
+            voices.speech_s,
+            voices.first_frames,
+            self.encoder.config.frame_count(self._sizes()[0]),
+        )
+        named = one_at_a_time(activity, decided, least_frames) if exclusive else decided
+        turns = turns_of(activity, named, shared, times, likeness)
+        _warn_about(uri, len({turn.speaker for turn in turns}), least)
         return Diarization(
             uri=uri,
             duration_s=heard.samples / SAMPLE_RATE,
             turns=turns,
-            overlaps=self._overlaps(decided, heard.samples),
+            overlaps=times.stretches(shared),
             model=self.name,
             model_sha256=self.sha256,
+            speaker_counts=clusters.counts,
         )
-
-    def _turns(
-        self, activity: NDArray[np.float32], decided: NDArray[np.bool_], samples: int
-    ) -> tuple[Turn, ...]:
-        """Name the speakers by their first turn and list all turns by start."""
-        runs = sorted(
-            (start, end, speaker)
-            for speaker in range(decided.shape[1])
-            for start, end in runs_of(decided[:, speaker])
-        )
-        order = list(dict.fromkeys(speaker for _, _, speaker in runs))
-        names = {speaker: f"SPEAKER_{number:02d}" for number, speaker in enumerate(order)}
-        return tuple(
-            Turn(
-                *self._seconds(start, end, samples),
-                names[speaker],
-                round(float(activity[start:end, speaker].mean()), 3),
-            )
-            for start, end, speaker in runs
-        )
-
-    def _overlaps(
-        self, decided: NDArray[np.bool_], samples: int
-    ) -> tuple[tuple[float, float], ...]:
-        return tuple(
-            self._seconds(start, end, samples) for start, end in runs_of(decided.sum(axis=1) > 1)
-        )
-
-    def _seconds(self, start: int, end: int, samples: int) -> tuple[float, float]:
-        """Return the times of frames: each stands for the hop around its centre."""
-        config = self.encoder.config
-        shift = (config.receptive_field - config.hop) / 2
-        edges = [(frame * config.hop + shift) / SAMPLE_RATE for frame in (start, end)]
-        first = 0.0 if start == 0 else edges[0]
-        return round(first, 3), round(min(edges[1], samples / SAMPLE_RATE), 3)
 
 
 def speaker_bounds(
@@ -286,6 +276,23 @@ def speaker_bounds(
     return least, max_speakers
 
 
+def _asked(
+    settings: DiarizationSettings,
+    clustering: str | None,
+    min_turn_s: float | None,
+    min_gap_s: float | None,
+) -> DiarizationSettings:
+    """Return the settings with what a call asks for; raises SettingsError if it cannot be."""
+    asked = {"turn_s": min_turn_s, "gap_s": min_gap_s}
+    for name, value in asked.items():
+        if value is not None and not 0 <= value < float("inf"):
+            raise SettingsError(f"min_{name} is {value}: give 0 or more seconds.")
+    values = {name: value for name, value in asked.items() if value is not None}
+    method = {} if clustering is None else {"clustering": {"method": clustering}}
+    above = {**values, **method}
+    return parse_settings(merged(settings.model_dump(), above), DiarizationSettings, "diarize")
+
+
 def _warn_about(uri: str, found: int, least: int) -> None:
     if not found:
         warnings.warn(f"{uri}: no speech found.", AudioWarning, stacklevel=4)
@@ -304,6 +311,11 @@ def _batches(windows: Iterable[Window]) -> Iterator[list[Window]]:
             group = []
     if group:
         yield group
+
+
+def _kept(values: Tensor) -> NDArray[np.float32]:
+    """Return values as a journal keeps them, so that a result does not depend on one."""
+    return values.half().cpu().numpy().astype(np.float32)
 
 
 def _mono(samples: NDArray[np.floating] | Tensor) -> NDArray[np.float32]:

@@ -1,39 +1,53 @@
 """Sizes of the diarization heads and how a recording is cut, clustered and put together."""
 
+from typing import Any, Literal
+
 from pydantic import Field
 
 from wavlm_meeting.config import Settings
+from wavlm_meeting.diarization.clustering import ClusteringSettings
 
 
 class DiarizationSettings(Settings):
     """What a bundle's card says under `[heads.diarization]`."""
 
+    form: Literal["powerset", "eend-vc"] = "powerset"
+    """Classes of who is active at once, and embeddings of their frames; or EEND with vector
+    clustering, whose one Transformer gives both."""
     local_speakers: int = Field(4, ge=1)
     """Speakers that can be told apart within one window."""
     at_once: int = Field(2, ge=1)
     """Speakers that can be active in the same frame of a window."""
     segmentation_hidden: int = Field(128, ge=1)
     """Width of the segmentation head."""
+    segmentation_layers: int = Field(0, ge=0)
+    """Conformer blocks of the segmentation head; 0 is a head without context of its own."""
+    segmentation_ffn: int = Field(512, ge=1)
+    """Width of their feed-forward parts."""
     embedding_hidden: int = Field(384, ge=1)
     """Width of the frame features that are pooled to an embedding."""
     embedding_size: int = Field(192, ge=1)
     """Size of a speaker embedding."""
+    target_width: int = Field(0, ge=0)
+    """Width of the target-speaker head, which decides frames anew by the voices; 0 is none."""
+    target_layers: int = Field(2, ge=1)
+    """Blocks of the target-speaker head."""
+    transformer_hidden: int = Field(256, ge=1)
+    """Width of the Transformer of `eend-vc`."""
+    transformer_layers: int = Field(6, ge=1)
+    """Its layers."""
+    transformer_heads: int = Field(8, ge=1)
+    """Its attention heads."""
+    transformer_ffn: int = Field(1024, ge=1)
+    """Width of its feed-forward parts."""
+    subsampling: int = Field(1, ge=1)
+    """Frames of the encoder that are one of its; 2 makes WavLM's 20 ms 40."""
     window_s: float = Field(10.0, gt=0)
     """Length of a window."""
     hop_s: float = Field(5.0, gt=0)
     """From the start of one window to the start of the next."""
-    threshold: float = Field(0.6, gt=0, lt=2)
-    """Cosine distance, averaged between two groups of voices, up to which they are one speaker."""
-    least_s: float = Field(1.0, ge=0)
-    """Speech alone that an embedding needs to found a group; the others join the nearest one."""
-    least_speaker_s: float = Field(2.0, ge=0)
-    """Speech that a group needs to be a speaker, unless a number of speakers was asked for."""
-    evident_s: float = Field(0.8, gt=0)
-    """Speech alone that a local speaker needs to be evidence of how many speakers there are."""
-    evident_share: float = Field(0.1, gt=0, le=1)
-    """Share of the windows with speech in which so many local speakers show that there are."""
-    evident_threshold: float = Field(0.4, gt=0, lt=2)
-    """Distance up to which two groups are one speaker even where the windows show more of them."""
+    clustering: ClusteringSettings = ClusteringSettings()
+    """Which local speakers of all windows are one person."""
     onset: float = Field(0.5, gt=0, lt=1)
     """Expected number of voices from which on there is one; 1 more for two, and so on."""
     gap_s: float = Field(0.2, ge=0)
@@ -41,12 +55,26 @@ class DiarizationSettings(Settings):
     turn_s: float = Field(0.1, ge=0)
     """Turns shorter than this are dropped."""
 
-    def head_sizes(self) -> dict[str, int]:
-        """Return the sizes that `DiarizationHeads` is built from."""
+    def head_sizes(self) -> dict[str, Any]:
+        """Return the sizes that the heads of this form are built from."""
+        if self.form == "eend-vc":
+            return {
+                "local_speakers": self.local_speakers,
+                "hidden": self.transformer_hidden,
+                "transformer_layers": self.transformer_layers,
+                "attention_heads": self.transformer_heads,
+                "ffn": self.transformer_ffn,
+                "embedding_size": self.embedding_size,
+                "subsampling": self.subsampling,
+            }
         return {
             "local_speakers": self.local_speakers,
             "at_once": self.at_once,
             "segmentation_hidden": self.segmentation_hidden,
+            "segmentation_layers": self.segmentation_layers,
+            "segmentation_ffn": self.segmentation_ffn,
             "embedding_hidden": self.embedding_hidden,
             "embedding_size": self.embedding_size,
+            "target_width": self.target_width,
+            "target_layers": self.target_layers,
         }

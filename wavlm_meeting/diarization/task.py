@@ -3,6 +3,7 @@
 B batch, N samples, T frames, S local speakers, D embedding size.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import lightning
@@ -15,13 +16,20 @@ from torch.nn import functional as F
 
 from wavlm_meeting.config import Settings
 from wavlm_meeting.diarization.loss import (
+    conversation_activities,
+    conversation_voices,
     linking_loss,
+    permutation_free_binary_cross_entropy,
     permutation_free_cross_entropy,
     teacher_distance,
+    vector_loss,
 )
-from wavlm_meeting.diarization.model import DiarizationHeads
+from wavlm_meeting.diarization.model import DiarizationHeads, Heads
+from wavlm_meeting.diarization.vector_clustering import VectorClusteringHeads
 from wavlm_meeting.wavlm.model import WavLM
 
+DISTANCE = (2.0, 0.0)
+"""Scale (before its softplus) and offset of the squared distances between vectors, at the start."""
 LINKING = (10.0, 0.4)
 """Scale and offset, at the start, that turn a cosine into the log-odds of one speaker."""
 
@@ -70,8 +78,64 @@ class TaskSettings(Settings):
     """Weight of the distance to the teacher's embeddings."""
     linking_weight: float = Field(0.0, ge=0)
     """Weight of telling whether two voices of a conversation are one speaker; 0 is off."""
+    target_weight: float = Field(1.0, ge=0)
+    """Weight of the target-speaker head, where there is one."""
+    target_missing: float = Field(0.4, ge=0, lt=1)
+    """Probability that a window is left out of the voices that the target-speaker head is given: at
+    inference most of what they rest on is elsewhere, too."""
+    target_noise: float = Field(0.5, ge=0)
+    """Length of the noise that is added to these unit-length voices, at most."""
+    target_blend: float = Field(0.4, ge=0)
+    """Share of another's voice that is blended into each, at most: clusters are not pure."""
+    target_unknown: float = Field(0.15, ge=0, lt=1)
+    """Probability that a speaker is kept from it: what they say is then nobody's."""
+    target_windows: int = Field(3, ge=1)
+    """Windows in a row that the target-speaker head decides at a time."""
+    frozen: bool = False
+    """Whether the encoder stays as it is."""
     least_speech: int = Field(25, ge=1)
     """Frames that a speaker must be heard alone for their embedding to be trained."""
+
+
+def encode(encoder: WavLM, waveforms: Tensor, settings: TaskSettings) -> tuple[Tensor, ...]:
+    """Return the hidden states (B, T, C) in float32, without gradients if the encoder is frozen."""
+    with (
+        torch.set_grad_enabled(torch.is_grad_enabled() and not settings.frozen),
+        torch.autocast(waveforms.device.type, torch.bfloat16, enabled=settings.bfloat16),
+    ):
+        hidden_states = encoder(waveforms).hidden_states
+    return tuple(states.float() for states in hidden_states)
+
+
+def optimizer_of(task: nn.Module, encoder: WavLM, settings: TaskSettings) -> OptimizerLRScheduler:
+    """AdamW with a linear rise and a cosine fall of the learning rate; no decay on vectors."""
+    first = encoder.frontend.stack()[0].conv.weight
+    matrices = [p for p in task.parameters() if p.ndim > 1 and p is not first]
+    vectors = [p for p in task.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [first], "weight_decay": settings.weight_decay},
+            {"params": matrices, "weight_decay": settings.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ],
+        lr=settings.learning_rate,
+        betas=(0.9, 0.98),
+    )
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=[
+            settings.learning_rate * settings.first_convolution,
+            settings.learning_rate,
+            settings.learning_rate,
+        ],
+        total_steps=settings.steps + 1,
+        pct_start=settings.warmup,
+        cycle_momentum=False,
+    )
+    return {
+        "optimizer": optimizer,
+        "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+    }
 
 
 class DiarizationTask(lightning.LightningModule):
@@ -93,9 +157,7 @@ class DiarizationTask(lightning.LightningModule):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return each part of the objective, and how many frames are right."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bfloat16):
-            hidden_states = self.encoder(batch.waveforms).hidden_states
-        hidden_states = tuple(states.float() for states in hidden_states)
+        hidden_states = encode(self.encoder, batch.waveforms, self.settings)
         log_probabilities = self.heads.segmentation(hidden_states)
         cross_entropy, order = permutation_free_cross_entropy(
             log_probabilities, batch.activities, self.heads.segmentation.powerset
@@ -107,7 +169,9 @@ class DiarizationTask(lightning.LightningModule):
         alone = batch.activities * (batch.activities.sum(dim=-1, keepdim=True) == 1)
         masks = alone.transpose(1, 2)  # (B, S, T)
         heard = masks.sum(dim=-1) >= self.settings.least_speech  # (B, S)
-        embeddings = self.heads.embedding(hidden_states, masks)[heard]  # (heard, D)
+        of_all = self.heads.embedding(hidden_states, masks)  # (B, S, D)
+        target = self._target_loss(hidden_states, of_all, masks.sum(dim=-1), batch)
+        embeddings = of_all[heard]  # (heard, D)
         teacher = batch.teacher[heard]
         distance = teacher_distance(self.to_teacher(embeddings), teacher, teacher.any(dim=-1))
         classes = batch.classes[heard]
@@ -123,8 +187,52 @@ class DiarizationTask(lightning.LightningModule):
                 batch.conversations[:, None].expand_as(heard)[heard],
                 *self.linking,
             ),
+            **target,
             "frame_error": wrong,
         }
+
+    def _target_loss(
+        self, hidden_states: Sequence[Tensor], embeddings: Tensor, weights: Tensor, batch: Batch
+    ) -> dict[str, Tensor]:
+        """Return the cross-entropy of the target-speaker head, given disturbed voices.
+
+        `embeddings` (B, S, D) and their `weights` (B, S) are those of all local speakers. A voice
+        of another conversation comes in addition: it is never active.
+        """
+        head, settings = self.heads.target, self.settings
+        if head is None:
+            return {}
+        windows = int((batch.conversations == batch.conversations[0]).sum())
+        speakers = max(int(batch.voices.max()) + 1, 1)
+        kept = torch.rand(len(weights), 1, device=weights.device) >= settings.target_missing
+        all_of = conversation_voices(embeddings, weights, batch.voices, windows, speakers)
+        some_of = conversation_voices(embeddings, weights * kept, batch.voices, windows, speakers)
+        voices = torch.where(some_of[1][..., None], some_of[0], all_of[0])
+        blend = settings.target_blend * torch.rand_like(voices[..., :1])
+        voices = F.normalize(voices + blend * voices.roll(1, dims=1), dim=-1)
+        strange = voices.roll(1, dims=0)[:, :1]
+        drawn = torch.rand(all_of[1].shape, device=voices.device)
+        known = F.pad(all_of[1] & (drawn >= settings.target_unknown), (0, 1), value=True)
+        voices = torch.cat([voices, strange], dim=1)  # (conversations, speakers + 1, D)
+        noise = torch.randn_like(voices) * voices.shape[-1] ** -0.5
+        length = settings.target_noise * torch.rand_like(voices[..., :1])
+        voices = F.normalize(voices + length * noise, dim=-1)
+        active = conversation_activities(batch.activities, batch.voices, windows, speakers)
+        active = F.pad(active, (0, 1))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.bfloat16):
+            features = head.features(hidden_states)
+            stretches = max(windows // settings.target_windows, 1)
+            features = features.reshape(len(voices) * stretches, -1, features.shape[-1])
+            logits = head(
+                features,
+                voices.repeat_interleave(stretches, dim=0),
+                known.repeat_interleave(stretches, dim=0),
+            )  # (conversations * stretches, windows * T / stretches, speakers + 1)
+            logits = logits.reshape(active.shape)
+        counted = known[:, None].expand_as(active)
+        loss = F.binary_cross_entropy_with_logits(logits[counted], active[counted])
+        wrong = ((logits > 0) != (active > 0.5))[counted].sum() / active[counted].sum().clamp(min=1)
+        return {"target": loss, "target_error": wrong}
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Return the weighted sum of the losses."""
@@ -136,38 +244,12 @@ class DiarizationTask(lightning.LightningModule):
             + settings.teacher_weight * losses["teacher"]
             + settings.class_weight * losses["classes"]
             + settings.linking_weight * losses["linking"]
+            + settings.target_weight * losses.get("target", losses["linking"].detach() * 0.0)
         )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW with a linear rise and a cosine fall of the learning rate; no decay on vectors."""
-        settings = self.settings
-        first = self.encoder.frontend.stack()[0].conv.weight
-        matrices = [p for p in self.parameters() if p.ndim > 1 and p is not first]
-        vectors = [p for p in self.parameters() if p.ndim <= 1]
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": [first], "weight_decay": settings.weight_decay},
-                {"params": matrices, "weight_decay": settings.weight_decay},
-                {"params": vectors, "weight_decay": 0.0},
-            ],
-            lr=settings.learning_rate,
-            betas=(0.9, 0.98),
-        )
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            max_lr=[
-                settings.learning_rate * settings.first_convolution,
-                settings.learning_rate,
-                settings.learning_rate,
-            ],
-            total_steps=settings.steps + 1,
-            pct_start=settings.warmup,
-            cycle_momentum=False,
-        )
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
+        """As `optimizer_of` says."""
+        return optimizer_of(self, self.encoder, self.settings)
 
     def _class_loss(self, cosines: Tensor, classes: Tensor) -> Tensor:
         """AAM-softmax over the training speakers (arXiv 1906.07317); 0 without any speaker."""
@@ -177,3 +259,57 @@ class DiarizationTask(lightning.LightningModule):
         margin = AdditiveAngularMargin(self.settings.margin * share, self.settings.scale)
         loss: Tensor = LogSoftmaxWrapper(margin)(cosines[:, None], classes[:, None])
         return loss
+
+
+class VectorClusteringTask(lightning.LightningModule):
+    """Training of EEND with vector clustering: activities, and vectors that tell speakers apart."""
+
+    def __init__(
+        self,
+        encoder: WavLM,
+        heads: VectorClusteringHeads,
+        classes: int,
+        settings: TaskSettings,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.heads, self.settings = encoder, heads, settings
+        size = heads.embedding_size
+        self.voices = nn.Parameter(torch.randn(classes, size) / size**0.5)
+        self.distance = nn.Parameter(torch.tensor(DISTANCE))
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return each part of the objective, and how many frames are right."""
+        hidden_states = encode(self.encoder, batch.waveforms, self.settings)
+        logits, vectors = self.heads(hidden_states)
+        cross_entropy, order = permutation_free_binary_cross_entropy(logits, batch.activities)
+        reference = batch.activities.gather(2, order[:, None].expand_as(batch.activities))
+        classes = batch.classes.gather(1, order)  # (B, S)
+        known = (classes >= 0) & (reference.sum(dim=1) >= self.settings.least_speech)
+        wrong = ((logits > 0) != (reference > 0.5)).sum() / reference.sum().clamp(min=1)
+        return {
+            "segmentation": cross_entropy.mean(),
+            "classes": vector_loss(vectors[known], classes[known], self.voices, *self.distance),
+            "frame_error": wrong,
+        }
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """Return the weighted sum of the losses: 0.03 of vectors in the paper, 0.01 later."""
+        losses = self.losses(batch)
+        self.log_dict(losses)
+        weight = self.settings.class_weight
+        return (1.0 - weight) * losses["segmentation"] + weight * losses["classes"]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """As `optimizer_of` says."""
+        return optimizer_of(self, self.encoder, self.settings)
+
+
+Task = DiarizationTask | VectorClusteringTask
+"""How either form of the heads is trained."""
+
+
+def build_task(encoder: WavLM, heads: Heads, classes: int, settings: TaskSettings) -> Task:
+    """Return the task for the form of the heads, for `classes` training speakers."""
+    if isinstance(heads, VectorClusteringHeads):
+        return VectorClusteringTask(encoder, heads, classes, settings)
+    return DiarizationTask(encoder, heads, classes, settings)

@@ -1,7 +1,7 @@
 """What the line-based formats share: reading fields and numbers, and refusing with a place."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -10,10 +10,10 @@ from wavlm_meeting.errors import FormatError
 
 
 @contextmanager
-def open_text(path: str | Path) -> Iterator[TextIO]:
+def open_text(path: str | Path, encoding: str = "utf-8-sig") -> Iterator[TextIO]:
     """Open a UTF-8 text file (with or without a byte-order mark); raises FormatError."""
     try:
-        with Path(path).open(encoding="utf-8-sig") as file:
+        with Path(path).open(encoding=encoding) as file:
             yield file
     except FileNotFoundError:
         raise FormatError(f"{path}: no such file; check the path.") from None
@@ -28,6 +28,14 @@ def open_text(path: str | Path) -> Iterator[TextIO]:
 def read_text(path: str | Path) -> str:
     """Read a UTF-8 text file; raises FormatError."""
     with open_text(path) as file:
+        return file.read()
+
+
+def read_wide_text(path: str | Path) -> str:
+    """Read a text file in UTF-8, or in UTF-16 if it begins with its mark; raises FormatError."""
+    with open_text(path, "latin-1") as file:
+        mark = file.read(2)
+    with open_text(path, "utf-16" if mark in {"\xff\xfe", "\xfe\xff"} else "utf-8-sig") as file:
         return file.read()
 
 
@@ -50,12 +58,20 @@ def parse_seconds(text: str, name: str, where: str) -> float:
     return seconds
 
 
-def as_field(text: object, name: str) -> str:
-    """Turn a name into one field: runs of spaces become `_`; raises FormatError if empty."""
-    field = "_".join(str(text).split())
+def as_field(text: object, name: str, gap: str = "_") -> str:
+    """Turn a name into one field: runs of spaces become `gap`; raises FormatError if empty."""
+    field = gap.join(str(text).split())
     if text is None or not field:
         raise FormatError(f"the {name} is empty; give it a name.")
     return field
+
+
+def speaker_fields(speakers: Iterable[str], uri: str, gap: str = "_") -> dict[str, str]:
+    """Turn speakers' names into fields; raises FormatError if two of them would become one."""
+    fields = {speaker: as_field(speaker, "speaker's name", gap) for speaker in speakers}
+    if len(set(fields.values())) < len(fields):
+        raise FormatError(f"{uri}: two speakers have one name but for spaces; rename one.")
+    return fields
 
 
 def milliseconds(seconds: float) -> int:

@@ -6,7 +6,13 @@ from pyannote.core import Annotation, Segment
 
 from wavlm_meeting.errors import FormatError
 from wavlm_meeting.files import atomic_write
-from wavlm_meeting.formats.lines import as_field, milliseconds, parse_seconds, read_fields
+from wavlm_meeting.formats.lines import (
+    as_field,
+    milliseconds,
+    parse_seconds,
+    read_fields,
+    speaker_fields,
+)
 
 _OTHER_TYPES = {
     *("A/P", "CB", "EDIT", "FILLER", "IP", "LEXEME", "NON-LEX", "NON-SPEECH", "NOSCORE"),
@@ -43,9 +49,7 @@ def write_rttm(annotation: Annotation, path: str | Path) -> None:
     annotation has no `uri`, or two speakers would get the same name.
     """
     uri = as_field(annotation.uri, "recording's name (uri)")
-    names = {label: as_field(label, "speaker's name") for label in annotation.labels()}
-    if len(set(names.values())) < len(names):
-        raise FormatError(f"{uri}: two speakers have one name but for spaces; rename one.")
+    names = speaker_fields(annotation.labels(), uri)
     turns = sorted(
         (milliseconds(segment.start), milliseconds(segment.end), names[label])
         for segment, _, label in annotation.itertracks(yield_label=True)

@@ -1,7 +1,9 @@
-"""Resampling speakers, so that trials weigh as if other people had been recorded.
+"""Resampling speakers or recordings, as if other ones had been there.
 
 K trials, M recordings, U units: speakers, or recordings where speakers are not known.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,3 +65,35 @@ class _Sides:
         """Return the weight of each trial, from how often each unit was drawn."""
         drawn = counts.astype(np.float64)
         return drawn[self._enrol] * np.where(self._within, 1.0, drawn[self._test])
+
+
+@dataclass(frozen=True)
+class PairedInterval:
+    """A difference of two rates and the interval that holds 95 % of its bootstraps."""
+
+    difference: float
+    low: float
+    high: float
+
+
+def paired_interval(
+    first: NDArray[np.float64], second: NDArray[np.float64], resamples: int, seed: int = 0
+) -> PairedInterval | None:
+    """Return how much the rate of one system is above another's on the same recordings.
+
+    `first` and `second` hold errors and what they are of for each recording, (M, 2); both are added
+    over recordings before one is divided by the other. M recordings are drawn from M with
+    replacement, the same ones for both systems (Bisani and Ney 2004). None if there is nothing that
+    errors could be of; draws without it are left out.
+    """
+    rng = np.random.default_rng(seed)
+    draws = rng.multinomial(len(first), np.full(len(first), 1.0 / len(first)), size=resamples)
+    whole = np.ones((1, len(first)))
+    sums = [np.concatenate([whole, draws]) @ system for system in (first, second)]
+    told = np.logical_and.reduce([system[:, 1] > 0 for system in sums])
+    if not told[0]:
+        return None
+    rates = [system[told, 0] / system[told, 1] for system in sums]
+    difference, *drawn = (rates[0] - rates[1]).tolist()
+    low, high = np.quantile(drawn or [difference], [0.025, 0.975]).tolist()
+    return PairedInterval(difference, low, high)

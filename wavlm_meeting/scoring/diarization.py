@@ -7,7 +7,7 @@ any collar or overlap is taken out, and a collar is so many seconds on each side
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import reduce
 from operator import add
 
@@ -41,13 +41,17 @@ class ErrorCounts:
     """Sum over them of their Jaccard errors, each from 0 to 1."""
 
     @property
+    def errors_s(self) -> float:
+        """Missed, false and confused speaker time together."""
+        return self.missed_s + self.false_alarm_s + self.confusion_s
+
+    @property
     def der(self) -> float:
         """Missed, false and confused speaker time over that of the reference.
 
         Without speech in the reference it is 0 if nothing was found, else 1.
         """
-        errors_s = self.missed_s + self.false_alarm_s + self.confusion_s
-        return errors_s / self.total_s if self.total_s else float(errors_s > 0)
+        return self.errors_s / self.total_s if self.total_s else float(self.errors_s > 0)
 
     @property
     def jer(self) -> float:
@@ -57,6 +61,11 @@ class ErrorCounts:
         JaccardErrorRate of pyannote.metrics, from the seconds that the matching needs anyway.
         """
         return self.speaker_errors / self.speakers if self.speakers else 0.0
+
+    def as_dict(self) -> dict[str, float]:
+        """Return counts and rates as plain data; rates are fractions."""
+        plain = {"der": self.der, "jer": self.jer, **asdict(self)}
+        return {name: round(value, 6) for name, value in plain.items()}
 
     def __add__(self, other: "ErrorCounts") -> "ErrorCounts":
         return ErrorCounts(
@@ -99,15 +108,7 @@ def score_diarization(
     two speakers or more. JER takes neither. Raises FormatError if `uem` lacks a file, or reference
     and hypothesis name different files.
     """
-    if uem is not None and (lacking := sorted(reference.keys() - uem.keys())):
-        raise FormatError(f"the UEM lacks {', '.join(lacking)}; add what is to be scored of it.")
-    uris = sorted(reference.keys() | (uem or {}).keys())
-    unscored = tuple(sorted(hypothesis.keys() - set(uris)))
-    if unscored and not hypothesis.keys() & set(uris):
-        raise FormatError(
-            f"reference ({', '.join(uris[:3]) or 'empty'}) and hypothesis "
-            f"({', '.join(unscored[:3])}) have no file in common; give both the same names."
-        )
+    uris, unscored = pair_files(reference, hypothesis, uem)
     files = {
         uri: _score_file(
             reference.get(uri, Annotation(uri=uri)),
@@ -121,6 +122,70 @@ def score_diarization(
     return DiarizationScore(files, unscored)
 
 
+def pair_files(
+    reference: Mapping[str, Annotation],
+    hypothesis: Mapping[str, Annotation],
+    uem: Mapping[str, Timeline] | None,
+    name: str = "hypothesis",
+) -> tuple[list[str], tuple[str, ...]]:
+    """List the files to score, and those of the hypothesis that are not scored.
+
+    Raises FormatError as `score_diarization` does; `name` is the hypothesis' in its line.
+    """
+    if uem is not None and (lacking := sorted(reference.keys() - uem.keys())):
+        raise FormatError(f"the UEM lacks {', '.join(lacking)}; add what is to be scored of it.")
+    uris = sorted(reference.keys() | (uem or {}).keys())
+    unscored = tuple(sorted(hypothesis.keys() - set(uris)))
+    if unscored and not hypothesis.keys() & set(uris):
+        raise FormatError(
+            f"reference ({', '.join(uris[:3]) or 'empty'}) and {name} "
+            f"({', '.join(unscored[:3])}) have no file in common; give both the same names."
+        )
+    return uris, unscored
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """What is scored of one file, with speakers of the hypothesis matched to the reference's.
+
+    Turns of one speaker that touch or overlap are one. Labels are of two types, so that one that is
+    not matched cannot equal one of the reference.
+    """
+
+    uem: Timeline
+    turns: Annotation
+    """The reference's, with labels `str(index)` into `speakers`."""
+
+    found: Annotation
+    """The hypothesis', with labels `index` into `others`."""
+
+    speakers: tuple[str, ...]
+    others: tuple[str, ...]
+    shared_s: Counter[tuple[str, int]]
+    """Seconds for which each speaker of the reference and of the hypothesis speak together."""
+
+    mapping: Mapping[int, str]
+    """Labels of the hypothesis to the reference's, one to one; who matches nobody is not there."""
+
+
+def align(reference: Annotation, hypothesis: Annotation, uem: Timeline | None) -> Alignment:
+    """Cut a file to what is scored of it and match its speakers, as md-eval does: before a collar.
+
+    Without `uem` it is scored from the first to the last turn of both.
+    """
+    if uem is None:
+        extent = reference.get_timeline().extent() | hypothesis.get_timeline().extent()
+        uem = Timeline([extent] if extent else [])
+    uem = uem.support()
+    turns = reference.support().crop(uem, mode="intersection")
+    found = hypothesis.support().crop(uem, mode="intersection")
+    speakers, others = tuple(turns.labels()), tuple(found.labels())
+    turns = turns.rename_labels({label: str(index) for index, label in enumerate(speakers)})
+    found = found.rename_labels({label: index for index, label in enumerate(others)})
+    shared_s = _shared_seconds(_by_piece(turns), _by_piece(found))
+    return Alignment(uem, turns, found, speakers, others, shared_s, _matching(shared_s))
+
+
 def _score_file(
     reference: Annotation,
     hypothesis: Annotation,
@@ -129,25 +194,16 @@ def _score_file(
     skip_overlap: bool,
 ) -> ErrorCounts:
     """Count the errors of one file."""
-    if uem is None:
-        extent = reference.get_timeline().extent() | hypothesis.get_timeline().extent()
-        uem = Timeline([extent] if extent else [])
-    uem = uem.support()
-    # Labels of two types, so that one that is not matched cannot equal one of the reference.
-    turns = reference.support().crop(uem, mode="intersection").rename_labels(generator="string")
-    found = hypothesis.support().crop(uem, mode="intersection").rename_labels(generator="int")
-    turns_in, found_in = _by_piece(turns), _by_piece(found)
-    shared_s = _shared_seconds(turns_in, found_in)
-    mapping = _matching(shared_s)
-
+    aligned = align(reference, hypothesis, uem)
+    turns_in, found_in = _by_piece(aligned.turns), _by_piece(aligned.found)
     metric = IdentificationErrorRate()
     seconds = dict.fromkeys(metric.metric_components(), 0.0)
     # The reference as it was: turns of one speaker that touch keep the boundary between them.
     boundaries_in = _by_piece(reference, margin=collar)
-    for index, piece in _pieces(uem):
+    for index, piece in _pieces(aligned.uem):
         scored = metric.extrude(piece, boundaries_in[index], collar=2 * collar)
         scored = metric.extrude(scored, turns_in[index], skip_overlap=skip_overlap)
-        matched = found_in[index].rename_labels(mapping=mapping)
+        matched = found_in[index].rename_labels(mapping=aligned.mapping)
         counts = metric.compute_components(turns_in[index], matched, uem=scored)
         for name, value in counts.items():
             seconds[name] += value
@@ -157,8 +213,8 @@ def _score_file(
         missed_s=seconds["missed detection"],
         false_alarm_s=seconds["false alarm"],
         confusion_s=seconds["confusion"],
-        speakers=len(turns.labels()),
-        speaker_errors=_speaker_errors(turns, found, shared_s, mapping),
+        speakers=len(aligned.speakers),
+        speaker_errors=_speaker_errors(aligned),
     )
 
 
@@ -205,16 +261,12 @@ def _matching(shared_s: Counter[tuple[str, int]]) -> dict[int, str]:
     return {other: speaker for speaker, other in pairs if shared_s[speaker, other] > 0}
 
 
-def _speaker_errors(
-    turns: Annotation,
-    found: Annotation,
-    shared_s: Counter[tuple[str, int]],
-    mapping: Mapping[int, str],
-) -> float:
+def _speaker_errors(aligned: Alignment) -> float:
     """Add up each speaker's Jaccard error: 1 - intersection / union with the matched one."""
-    errors = float(len(turns.labels()))
-    for other, speaker in mapping.items():
-        together_s = shared_s[speaker, other]
+    turns, found = aligned.turns, aligned.found
+    errors = float(len(aligned.speakers))
+    for other, speaker in aligned.mapping.items():
+        together_s = aligned.shared_s[speaker, other]
         either_s = turns.label_duration(speaker) + found.label_duration(other) - together_s
         errors -= together_s / either_s
     return errors

@@ -7,10 +7,14 @@ import torch
 from torch.nn import functional as F
 
 from wavlm_meeting.diarization.loss import (
+    conversation_activities,
+    conversation_voices,
     linking_loss,
+    permutation_free_binary_cross_entropy,
     permutation_free_cross_entropy,
     powerset_targets,
     teacher_distance,
+    vector_loss,
 )
 from wavlm_meeting.diarization.model import powerset_table
 
@@ -90,3 +94,60 @@ def test_linking_is_the_written_out_cross_entropy_within_conversations() -> None
     assert loss.item() == pytest.approx(float(expected), rel=1e-5)
     alone = linking_loss(embeddings[:1], voices[:1], conversations[:1], scale, offset)
     assert alone == 0
+
+
+def test_the_binary_loss_is_the_best_order_by_trying_all() -> None:
+    """As for the powerset, with sigmoids of each speaker."""
+    torch.manual_seed(2)
+    logits, activities = torch.randn(3, 20, 3), (torch.rand(3, 20, 3) > 0.5).float()
+    loss, order = permutation_free_binary_cross_entropy(logits, activities)
+    for row in range(3):
+        tried = {
+            p: F.binary_cross_entropy_with_logits(logits[row], activities[row][:, list(p)]).item()
+            for p in permutations(range(3))
+        }
+        assert loss[row].item() == pytest.approx(min(tried.values()), rel=1e-6)
+        assert tried[tuple(order[row].tolist())] == pytest.approx(loss[row].item(), rel=1e-6)
+
+
+def test_vectors_are_told_apart_by_squared_distance() -> None:
+    """The loss equals its formula, written out; without vectors it is 0 and has a gradient."""
+    torch.manual_seed(3)
+    vectors = F.normalize(torch.randn(4, 6), dim=-1)
+    table = torch.randn(5, 6, requires_grad=True)
+    classes = torch.tensor([0, 3, 3, 4])
+    scale, offset = torch.tensor(1.5), torch.tensor(0.2)
+    alpha = torch.log1p(torch.exp(scale))
+    terms = []
+    for vector, number in zip(vectors, classes, strict=True):
+        scores = [-alpha * ((vector - row / row.norm()) ** 2).sum() + offset for row in table]
+        terms.append(-scores[number] + torch.logsumexp(torch.stack(scores), dim=0))
+    loss = vector_loss(vectors, classes, table, scale, offset)
+    torch.testing.assert_close(loss, torch.stack(terms).mean())
+    nobody = vector_loss(vectors[:0], classes[:0], table, scale, offset)
+    nobody.backward()
+    assert nobody == 0
+
+
+def test_a_conversation_is_put_together_from_its_windows() -> None:
+    """Activities and voices of its speakers equal a loop over windows and slots."""
+    torch.manual_seed(4)
+    B, T, S, windows, speakers = 6, 5, 3, 3, 4
+    activities = (torch.rand(B, T, S) > 0.5).float()
+    voices = torch.stack([torch.randperm(speakers)[:S] for _ in range(B)])
+    voices[1, 2] = -1
+    embeddings, weights = F.normalize(torch.randn(B, S, 7), dim=-1), torch.rand(B, S)
+    expected = torch.zeros(2, windows * T, speakers)
+    sums = torch.zeros(2, speakers, 7)
+    for window in range(B):
+        conversation, place = divmod(window, windows)
+        for slot in range(S):
+            if (speaker := int(voices[window, slot])) >= 0:
+                frames = slice(place * T, (place + 1) * T)
+                expected[conversation, frames, speaker] = activities[window, :, slot]
+                sums[conversation, speaker] += weights[window, slot] * embeddings[window, slot]
+    found = conversation_activities(activities, voices, windows, speakers)
+    torch.testing.assert_close(found, expected)
+    means, heard = conversation_voices(embeddings, weights, voices, windows, speakers)
+    torch.testing.assert_close(means, F.normalize(sums, dim=-1))
+    assert heard.tolist() == sums.any(dim=-1).tolist()

@@ -3,6 +3,7 @@
 import warnings
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,17 +141,70 @@ def test_progress_reaches_the_end(pipeline: DiarizationPipeline, samples: np.nda
     assert seen[-1] == (pytest.approx(30.0, abs=0.01), pytest.approx(30.0, abs=0.01))
 
 
+def test_windows_on_the_disk_are_those_in_memory(
+    pipeline: DiarizationPipeline, samples: np.ndarray, tmp_path: Path
+) -> None:
+    """A call keeps windows in a file, `listen` in a list: the result is the same to the bit."""
+    found = pipeline(samples, journal=tmp_path / "x.journal")
+    assert pipeline.assemble("waveform", pipeline.listen(samples), 1, None) == found
+    assert (tmp_path / "x.journal").exists()
+
+
+def test_a_call_goes_on_where_one_was_cut_short(
+    pipeline: DiarizationPipeline, samples: np.ndarray, tmp_path: Path
+) -> None:
+    """The journal of a call that failed halfway saves the first half; the result is the same."""
+    whole, journal, seen = pipeline(samples), tmp_path / "x.journal", []
+
+    def fail(done_s: float, _total_s: float | None) -> None:
+        if done_s > 15:
+            raise RuntimeError("pulled the plug")
+
+    with pytest.raises(RuntimeError, match="plug"):
+        pipeline(samples, journal=journal, progress=fail)
+    found = pipeline(samples, journal=journal, progress=lambda done_s, _: seen.append(done_s))
+    assert found == whole
+    assert seen[0] > 8
+    heard_again: list[float] = []
+    other = pipeline(
+        -samples, journal=journal, progress=lambda done_s, _: heard_again.append(done_s)
+    )
+    assert heard_again[0] < 8
+    assert other == pipeline(-samples)
+
+
+def test_lengths_and_method_can_be_asked_for(
+    pipeline: DiarizationPipeline, samples: np.ndarray
+) -> None:
+    """Turns and gaps are as long as is asked, one speaker at a time is that, methods differ."""
+    found = pipeline(samples, min_turn_s=0.6, min_gap_s=0.4)
+    assert found.turns
+    assert all(turn.end - turn.start > 0.55 for turn in found.turns)
+    for name in found.speakers:
+        own = [turn for turn in found.turns if turn.speaker == name]
+        assert all(later.start - turn.end > 0.35 for turn, later in pairwise(own))
+    alone = pipeline(samples, exclusive=True)
+    assert all(turn.end <= later.start for turn, later in pairwise(alone.turns))
+    assert alone.overlaps == pipeline(samples).overlaps != ()
+    assert sum(found.speaker_counts.values()) == pytest.approx(1)
+    assert pipeline(samples, num_speakers=2).speaker_counts == {2: 1.0}
+    assert pipeline(samples, clustering="spectral").turns
+
+
 @pytest.mark.parametrize(
     ("given", "cure"),
     [
         ({"num_speakers": 0}, "1 or more"),
+        ({"min_turn_s": -1.0}, "min_turn_s is -1.0: give 0 or more"),
+        ({"min_gap_s": float("nan")}, "min_gap_s is nan: give 0 or more"),
+        ({"clustering": "magic"}, "agglomerative"),
         ({"num_speakers": 2, "max_speakers": 3}, "either"),
         ({"min_speakers": 3, "max_speakers": 2}, "swap"),
         ({"channel": 1}, "mono"),
     ],
 )
 def test_contradictions_are_refused(
-    pipeline: DiarizationPipeline, given: dict[str, int], cure: str
+    pipeline: DiarizationPipeline, given: dict[str, Any], cure: str
 ) -> None:
     """Impossible numbers of speakers and channels name what to do."""
     with pytest.raises(SettingsError, match=cure):

@@ -1,9 +1,14 @@
 """From windows to turns: overlap-add, decisions and runs."""
 
 import numpy as np
+import pytest
+from scipy.ndimage import binary_closing
 
 from wavlm_meeting.diarization.reconstruction import (
+    Part,
     most_active,
+    overlap_add,
+    overlap_add_blocks,
     restore_silent,
     runs_of,
     smooth,
@@ -53,6 +58,38 @@ def test_as_many_are_active_as_speak() -> None:
     ]
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 7, 1000])
+def test_blocks_of_any_size_are_the_recording(at_once: int) -> None:
+    """However many windows are held at once, blocks add up to the plain weighted mean."""
+    rng = np.random.default_rng(1)
+    first = [0, 20, 40, 60, 85, 105]  # the fifth leaves five frames that nobody has heard
+    windows = [rng.random((size, 3)).astype(np.float32) for size in (40, 40, 40, 20, 40, 13)]
+    total, weight = np.zeros((125, 3)), np.zeros((125, 1))
+    for start, window in zip(first, windows, strict=True):
+        for place, row in enumerate(window):
+            share = min(place + 1, len(window) - place)
+            total[start + place] += share * row
+            weight[start + place] += share
+    blocks = list(overlap_add_blocks(zip(first, windows, strict=True), at_once))
+    together = np.concatenate(blocks)
+    np.testing.assert_allclose(together, total / np.maximum(weight, 1), rtol=1e-5)
+    assert (together == overlap_add(windows, first)).all()
+    held = at_once * 25 + 40
+    assert all(len(block) <= held for block in blocks)
+
+
+def test_smoothing_is_a_closing() -> None:
+    """Pauses close as they do under scipy's binary closing, whatever the pattern."""
+    active = np.random.default_rng(2).random((400, 3)) < 0.3
+    for gap in (1, 3, 8):
+        padded = np.pad(active, ((gap + 1, gap + 1), (0, 0)))
+        closed = binary_closing(padded, np.ones((gap + 1, 1)))[gap + 1 : -gap - 1]
+        assert (smooth(active, gap, 0) == closed).all()
+    assert smooth(active, 10**12, 0).sum() >= smooth(active, 400, 0).sum()
+    assert not smooth(active, 0, 10**12).any()
+    assert not smooth(np.zeros((400, 2), np.bool_), 3, 2).any()
+
+
 def test_short_gaps_close_and_short_turns_go() -> None:
     """Gaps of up to `gap` frames close, one frame more stays; the edges do not grow."""
     pattern = "11100111000111" + "0" * 10 + "10000000"
@@ -63,8 +100,8 @@ def test_short_gaps_close_and_short_turns_go() -> None:
 
 def test_a_speaker_who_lost_all_frames_gets_the_surest_back() -> None:
     """Outvoted speakers return where they were surest; the others stay as they are."""
-    local = [np.array([[0.9, 0.2], [0.9, 0.6], [0.1, 0.3]], np.float32)]
+    local = np.array([[0.9, 0.2], [0.9, 0.6], [0.1, 0.3]], np.float32)
     active = np.array([[True, False], [True, False], [False, False]])
-    restored = restore_silent(active, local, [0], [np.array([0, 1])])
+    restored = restore_silent(active, [Part(0, local, np.array([0, 1]))])
     assert restored[:, 0].tolist() == [True, True, False]
     assert restored[:, 1].tolist() == [False, True, False]

@@ -1,0 +1,1 @@
+"""AMI: who spoke when in meetings, at the headsets' mix and at a distant microphone."""

@@ -1,0 +1,1 @@
+"""CALLHOME: who spoke when in telephone calls between two and more people."""

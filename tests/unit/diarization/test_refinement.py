@@ -1,0 +1,77 @@
+"""Deciding frames anew: which features are taken, and that long recordings are no other."""
+
+import numpy as np
+import pytest
+import torch
+
+from wavlm_meeting.diarization.heard import LocalSpeakers
+from wavlm_meeting.diarization.refinement import central_features, refined_blocks, speaker_voices
+from wavlm_meeting.diarization.target_speaker import TargetSpeakerHead
+
+HOP = 640
+
+
+def windows(count: int, frames: int = 20, every: int = 8) -> list[LocalSpeakers]:
+    """Return windows whose features say frame of the recording, window, and place in it."""
+    return [
+        LocalSpeakers(
+            start=number * every * HOP,
+            activity=np.zeros((frames, 2), np.float32),
+            embeddings=np.zeros((2, 4), np.float32),
+            speech_s=np.zeros(2),
+            features=np.stack(
+                [np.arange(frames) + number * every, np.full(frames, number), np.arange(frames)], 1
+            ).astype(np.float32),
+        )
+        for number in range(count)
+    ]
+
+
+def test_every_frame_comes_once_from_the_window_that_knows_it_best() -> None:
+    """No frame is missing or twice, and none is nearer to the centre of another window."""
+    found = np.concatenate(list(central_features(iter(windows(5)), HOP)))
+    assert found[:, 0].tolist() == list(range(4 * 8 + 20))
+    centres = np.arange(5) * 8 + 9.5
+    for frame, window, _ in found:
+        distances = np.abs(centres - frame)
+        assert distances[int(window)] <= distances.min() + 1
+
+
+def test_a_single_window_is_taken_whole() -> None:
+    """A recording shorter than a window has all of its frames."""
+    (only,) = central_features(iter(windows(1)), HOP)
+    assert only[:, 2].tolist() == list(range(20))
+
+
+def test_windows_without_features_are_refused() -> None:
+    """A model without the head is told from a bug in the windows."""
+    (bare,) = windows(1)
+    bare = LocalSpeakers(bare.start, bare.activity, bare.embeddings, bare.speech_s)
+    with pytest.raises(ValueError, match="no target-speaker head"):
+        list(central_features([bare], HOP))
+
+
+def test_how_features_arrive_does_not_matter() -> None:
+    """Frames in blocks of any sizes give the same probabilities, one for each frame and speaker."""
+    torch.manual_seed(0)
+    head = TargetSpeakerHead(2, 24, 16, 8).eval()
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((130, 16)).astype(np.float32)
+    voices = rng.standard_normal((3, 8)).astype(np.float32)
+    results = [
+        np.concatenate(list(refined_blocks(head, np.split(features, cuts), voices, 40)))
+        for cuts in ([], [1, 50, 51], list(range(7, 130, 7)))
+    ]
+    assert results[0].shape == (130, 3)
+    for result in results[1:]:
+        np.testing.assert_allclose(result, results[0], atol=1e-6)
+    whole = head(torch.from_numpy(features[:40])[None], torch.from_numpy(voices)[None])
+    expected = whole.sigmoid()[0].detach().numpy()
+    np.testing.assert_allclose(results[0][:20], expected[:20], atol=1e-6)
+
+
+def test_a_voice_is_the_mean_of_its_embeddings_by_speech() -> None:
+    """Longer speech weighs more; the length is 1."""
+    embeddings = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]], np.float32)
+    voices = speaker_voices(embeddings, np.array([0, 0, 1]), np.array([3.0, 4.0, 1.0]), 2)
+    np.testing.assert_allclose(voices, [[0.6, 0.8], [0.0, 1.0]], atol=1e-6)
