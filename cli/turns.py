@@ -15,13 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Convert files of turns.", no_args_is_help=True)
 
-FormatName = Annotated[
-    str | None,
-    typer.Option(
-        metavar="rttm|json|csv|srt|vtt|textgrid|audacity",
-        help="Format, where the name of the file does not tell it.",
-    ),
-]
+_NAMES = "rttm|json|csv|srt|vtt|textgrid|audacity"
 
 
 @app.callback()
@@ -35,8 +29,14 @@ def convert(
     out: Annotated[
         Path, typer.Argument(metavar="OUT", help="File to write; with several recordings a folder.")
     ],
-    read_as: Annotated[FormatName, typer.Option("--from")] = None,
-    write_as: Annotated[FormatName, typer.Option("--to")] = None,
+    read_as: Annotated[
+        str | None,
+        typer.Option("--from", metavar=_NAMES, help="Format, if the name tells none."),
+    ] = None,
+    write_as: Annotated[
+        str | None,
+        typer.Option("--to", metavar=_NAMES, help="Format, if the name tells none."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
 ) -> None:
     """Write turns in another format: RTTM, JSON, CSV, SRT, VTT, TextGrid or Audacity's labels.

@@ -40,7 +40,7 @@ class ActiveVoices:
     frames: int
     """F, those of the recording."""
 
-    def speakers(self, labels: Ints, shape: tuple[int, int]) -> Ints:
+    def speakers(self, labels: NDArray[np.integer], shape: tuple[int, int]) -> Ints:
         """Return the speaker of every local speaker (W, S) by `labels` (M,); -1 is nobody."""
         speakers = np.full(shape, -1, np.int64)
         speakers[self.windows, self.slots] = labels
@@ -83,8 +83,14 @@ def active_voices(local: Windows, speakers: int, size: int, hop: int) -> ActiveV
         first_frames[place] = item.start // hop
         count += len(active)
         frames = max(frames, item.start // hop + len(item.activity))
-    found = (each[:count] for each in (embeddings, windows, slots, first_frames, speech_s))
-    return ActiveVoices(*found, frames)
+    return ActiveVoices(
+        embeddings[:count],
+        windows[:count],
+        slots[:count],
+        first_frames[:count],
+        speech_s[:count],
+        frames,
+    )
 
 
 def parts_of(local: Windows, speakers: Ints, hop: int) -> Iterator[Part]:

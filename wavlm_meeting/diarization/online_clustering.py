@@ -121,15 +121,14 @@ class VoiceMemory:
 
 def joined_voices(parts: Sequence[Voices]) -> Voices:
     """Return the voices of several windows as one list."""
-    return Voices(
-        *(
-            np.concatenate([getattr(part, name) for part in parts]) if parts else np.zeros(0)
-            for name in ("embeddings", "speech_s", "names", "windows")
-        )
-    )
+    joined = {
+        name: np.concatenate([getattr(part, name) for part in parts]) if parts else np.zeros(0)
+        for name in ("embeddings", "speech_s", "names", "windows")
+    }
+    return Voices(**joined)
 
 
-def _names(labels: Ints, voices: Voices) -> Ints:
+def _names(labels: NDArray[np.integer], voices: Voices) -> Ints:
     """Give each group (K,) the name that most of its speech was printed with, one group a name."""
     names = np.full(labels.max() + 1, NOBODY)
     named = voices.names != NOBODY

@@ -128,7 +128,7 @@ def restore_silent(active: NDArray[np.bool_], parts: Iterable[Part]) -> NDArray[
 
     Neighbouring windows can outvote the only window in which somebody was heard.
     """
-    silent = ~active.any(axis=0)
+    silent: NDArray[np.bool_] = np.asarray(~active.any(axis=0))
     if not silent.any():
         return active
     active = active.copy()

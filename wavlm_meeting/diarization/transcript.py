@@ -131,7 +131,7 @@ def best_sequence(evidence: NDArray[np.float64], costs: NDArray[np.float64]) -> 
     labels = [int(score.argmax())]
     for row in came[:0:-1]:
         labels.append(int(row[labels[-1]]))
-    anybody = evidence.any(axis=1)
+    anybody = np.asarray(evidence.any(axis=1))
     return [label if some else -1 for label, some in zip(labels[::-1], anybody, strict=True)]
 
 

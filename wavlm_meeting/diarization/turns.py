@@ -136,7 +136,7 @@ def one_at_a_time(activity: Floats, decided: Flags, least: int) -> Flags:
     owner[~decided.any(axis=1)] = NOBODY
     while _hand_over(owner, activity, decided, least):
         pass
-    alone = owner[:, None] == np.arange(decided.shape[1])
+    alone: Flags = owner[:, None] == np.arange(decided.shape[1])
     for speaker in np.flatnonzero(decided.any(axis=0) & ~alone.any(axis=0)):
         runs = runs_of(decided[:, speaker])
         start, end = max(runs, key=lambda run: float(activity[slice(*run), speaker].mean()))

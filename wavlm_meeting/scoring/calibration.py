@@ -93,4 +93,5 @@ def _spoken_before(timeline: Timeline, times: Floats) -> Floats:
     bounds = np.array([(segment.start, segment.end) for segment in timeline])
     spoken_s = np.concatenate([[0.0], np.cumsum(bounds[:, 1] - bounds[:, 0])])
     steps = np.column_stack([spoken_s[:-1], spoken_s[1:]])
-    return np.interp(times, bounds.ravel(), steps.ravel())
+    before_s: Floats = np.interp(times, bounds.ravel(), steps.ravel())
+    return before_s

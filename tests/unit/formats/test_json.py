@@ -1,7 +1,7 @@
 """The JSON document: what is written is read back, and what contradicts itself is refused."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ class Turn:
     end: float
     speaker: str
     confidence: float
+    overlap: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Result:
     overlaps: tuple[tuple[float, float], ...] = ((3.0001, 3.5),)
     model: str = "tiny"
     model_sha256: str = "ab" * 32
+    speaker_counts: dict[int, float] = field(default_factory=dict)
 
 
 def test_a_result_becomes_a_document(tmp_path: Path) -> None:
@@ -50,12 +52,13 @@ def test_a_result_becomes_a_document(tmp_path: Path) -> None:
             {"speaker": "bob", "talk_s": 3.0, "share": 0.4615},
         ],
         "turns": [
-            {"start": 0.5, "end": 3.5, "speaker": "ann", "confidence": 0.912},
-            {"start": 3.0, "end": 4.0, "speaker": "bob", "confidence": 1.0},
-            {"start": 6.0, "end": 8.0, "speaker": "bob", "confidence": 0.5},
-            {"start": 9.0, "end": 9.5, "speaker": "ann", "confidence": 0.75},
+            {"start": 0.5, "end": 3.5, "speaker": "ann", "confidence": 0.912, "overlap": 0.0},
+            {"start": 3.0, "end": 4.0, "speaker": "bob", "confidence": 1.0, "overlap": 0.0},
+            {"start": 6.0, "end": 8.0, "speaker": "bob", "confidence": 0.5, "overlap": 0.0},
+            {"start": 9.0, "end": 9.5, "speaker": "ann", "confidence": 0.75, "overlap": 0.0},
         ],
         "overlaps": [{"start": 3.0, "end": 3.5}],
+        "speaker_counts": [],
         "model": {"name": "tiny", "sha256": "ab" * 32},
         "toolkit": version("wavlm-meeting"),
     }
