@@ -34,10 +34,10 @@ def fit_confidence(
     TrainingError if turns are all right or all wrong.
     """
     settings = pipeline.settings.model_copy(update={"confidence": ConfidenceSettings()})
-    return fit(found(pipeline, recordings, heard, settings))
+    return fit(pair(pipeline, recordings, heard, settings))
 
 
-def found(
+def pair(
     pipeline: DiarizationPipeline,
     recordings: list[Recording],
     heard: list[Heard],

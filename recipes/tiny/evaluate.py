@@ -4,6 +4,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from pyannote.core import Annotation
@@ -11,7 +12,9 @@ from torch import Tensor
 
 from wavlm_meeting.audio.read import read_audio
 from wavlm_meeting.audio.simulate import Samples
-from wavlm_meeting.diarization.pipeline import DiarizationPipeline, Heard
+from wavlm_meeting.diarization.heard import Heard
+from wavlm_meeting.diarization.model import DiarizationHeads
+from wavlm_meeting.diarization.pipeline import DiarizationPipeline
 from wavlm_meeting.formats.rttm import read_rttm
 from wavlm_meeting.formats.trials import read_trials
 from wavlm_meeting.formats.uem import read_uem
@@ -128,7 +131,8 @@ def embed(pipeline: DiarizationPipeline, waveform: Samples) -> Tensor:
         piece = torch.from_numpy(waveform[start : start + window])[None]
         hidden_states = pipeline.encoder(piece).hidden_states
         mask = torch.ones(1, 1, hidden_states[0].shape[1])
-        vectors.append(pipeline.heads.embedding(hidden_states, mask)[0, 0])
+        heads = cast("DiarizationHeads", pipeline.heads)
+        vectors.append(heads.embedding(hidden_states, mask)[0, 0])
     return torch.nn.functional.normalize(torch.stack(vectors).mean(dim=0), dim=0)
 
 

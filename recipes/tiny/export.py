@@ -10,8 +10,9 @@ from wavlm_meeting.checkpoints.bundle import ENCODER, write_bundle
 from wavlm_meeting.checkpoints.card import Card
 from wavlm_meeting.checkpoints.trainings import read_weights
 from wavlm_meeting.diarization.clustering import ClusteringSettings
+from wavlm_meeting.diarization.heard import Heard
 from wavlm_meeting.diarization.load import PART
-from wavlm_meeting.diarization.pipeline import DiarizationPipeline, Heard
+from wavlm_meeting.diarization.pipeline import DiarizationPipeline
 from wavlm_meeting.diarization.settings import DiarizationSettings
 from wavlm_meeting.recipes.tiny.evaluate import (
     Recording,

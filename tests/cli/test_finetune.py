@@ -7,12 +7,14 @@ import pytest
 
 from commands import Command, assert_refused
 from wavlm_meeting.checkpoints.card import read_card
+from wavlm_meeting.errors import SettingsError
 
 pytest.importorskip("lightning", reason="training needs the extra 'train'")
 pytest.importorskip("speechbrain", reason="training needs the extra 'train'")
 
 from small_conversations import write_conversation
 from wavlm_meeting.formats.rttm import write_rttm
+from wavlm_meeting.training.diarization_finetuning import finetune_diarization
 from wavlm_meeting.training.diarization_recordings import read_conversations
 
 NAMES = ("a", "bb", "ccc", "dddd", "eeeee", "ffffff")
@@ -61,22 +63,25 @@ def test_from_files_to_a_model(command: Command, files: Path) -> None:
     again = command(*words, "--steps", "1", "--held-out", "0.3")
     assert again.returncode == 0, again.stderr
     assert again.stdout == answer.stdout
-    assert_refused(command(*words, "--steps", "2", "--held-out", "0.3"), "work", "another folder")
+    with pytest.raises(SettingsError, match="other options; name another folder"):
+        finetune_diarization(files / "audio", files / "rttm", files / "work", steps=2)
 
 
 def test_files_that_do_not_belong_together(command: Command, files: Path) -> None:
     """Each mistake is one line that names the files."""
 
     def refused(*says: str) -> None:
-        words = ("finetune", "diarization", "--audio", "audio", "--rttm", "rttm", "--out", "work")
-        assert_refused(command(*words), *says)
+        with pytest.raises(SettingsError) as caught:
+            finetune_diarization(files / "audio", files / "rttm", files / "work")
+        assert all(part in str(caught.value) for part in says), caught.value
+        assert "\n" not in str(caught.value)
         assert not (files / "work/training").exists()
 
     rttm = files / "rttm/a.rttm"
     text = rttm.read_text()
     rttm.unlink()
     (files / "rttm/z.rttm").write_text(text)
-    refused("no <name>.rttm in rttm for a", "no recording in audio for z")
+    refused("rttm for a;", "audio for z:")
     (files / "rttm/z.rttm").unlink()
     rttm.write_text(text.replace(" a ", " other ", 1))
     refused("a.rttm: names other", "is called a")
@@ -86,4 +91,6 @@ def test_files_that_do_not_belong_together(command: Command, files: Path) -> Non
     for name in ("a", "bb"):
         (files / f"rttm/{name}.rttm").unlink()
         (files / f"audio/{name}.wav").unlink()
-    refused("audio: 4 recordings; it takes 6")
+    words = ("--audio", "audio", "--rttm", "rttm", "--out", "work")
+    says = "audio: 4 recordings; it takes 6"
+    assert_refused(command("finetune", "diarization", *words), says)

@@ -48,7 +48,7 @@ class Groups:
 
     def joined(self, labels: Ints) -> "Groups":
         """Join the groups (N,) that have the same label."""
-        sizes: Floats = np.bincount(labels, weights=self.sizes)
+        sizes = np.bincount(labels, weights=self.sizes).astype(np.float64)
         shares = weighted_sums(labels, self.sizes / sizes[labels])
         heard = weighted_sums(labels, np.ones(len(labels))) @ self.heard
         return Groups(shares @ self.means, sizes, csr_array(heard))

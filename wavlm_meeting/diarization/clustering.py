@@ -124,17 +124,18 @@ def cluster(
 
     `embeddings` (M, D) have unit length, `windows` (M,) says where each was heard and `speech_s`
     (M,) for how long; their order does not matter. Groups are founded on those who were heard for
-    long enough, by one of three methods, none of which joins two of one window unless so few
-    speakers are wanted:
+    long enough, by one of three methods:
 
-    - agglomerative: average linkage up to a threshold.
+    - agglomerative: average linkage up to a threshold, of two of one window only if so few speakers
+      are wanted.
     - vbx: that up to a lower threshold, then a Bayesian model which takes speakers away.
     - spectral: eigenvectors of the affinities, as many as come before the largest gap.
 
-    Where the windows are evidence of more speakers, there are so many, unless they are very near.
-    Then every local speaker takes the nearest group, those of one window different ones as long as
-    there are enough. The number of speakers lies within `min_speakers` and `max_speakers` whenever
-    there are as many local speakers; a wanted number outranks thresholds and least durations.
+    There are as many groups as one window holds, and where more windows are evidence of more
+    speakers, so many, unless they are very near. Then every local speaker takes the nearest group,
+    those of one window different ones as long as there are enough. The number of speakers lies
+    within `min_speakers` and `max_speakers` whenever there are as many local speakers; a wanted
+    number outranks thresholds and least durations.
     """
     if not len(embeddings):
         return Clusters(np.zeros(0, np.int64), {0: 1.0})

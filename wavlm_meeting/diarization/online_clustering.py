@@ -5,6 +5,7 @@ S local speakers of a window, D embedding size, M voices remembered, K groups, N
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,7 +122,7 @@ class VoiceMemory:
 
 def joined_voices(parts: Sequence[Voices]) -> Voices:
     """Return the voices of several windows as one list."""
-    joined = {
+    joined: dict[str, Any] = {
         name: np.concatenate([getattr(part, name) for part in parts]) if parts else np.zeros(0)
         for name in ("embeddings", "speech_s", "names", "windows")
     }

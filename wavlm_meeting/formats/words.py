@@ -26,7 +26,7 @@ _TEXT = ("punctuated_word", "word", "text", "content", "token")
 _START = ("start", "start_time", "startTime", "startOffset")
 _END = ("end", "end_time", "endTime", "endOffset")
 _HOLDERS = (
-    *("words", "word_segments", "segments", "chunks", "timestamp", "word"),
+    *("words", "segments", "word_segments", "chunks", "timestamp", "word"),
     *("results", "result", "channels", "alternatives", "items"),
 )
 """Keys below which words stand, the first that has any holds."""
