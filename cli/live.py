@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self, cast
 
 import typer
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from wavlm_meeting.audio.pcm import PcmFormat
+    from wavlm_meeting.audio.pcm import PcmFormat, Readable
     from wavlm_meeting.diarization import Turn
     from wavlm_meeting.diarization.streaming import StreamingDiarization
 
@@ -152,7 +152,7 @@ def _check(source: str, channel: int | None) -> None:
 
 
 def _raw(rate: int, channels: int) -> "PcmFormat":
-    from wavlm_meeting.audio.pcm import PcmFormat
+    from wavlm_meeting.audio.pcm import PcmFormat, Readable
 
     return PcmFormat("int", 16, rate, channels)
 
@@ -164,7 +164,7 @@ def _open(
     from wavlm_meeting.audio.live import microphone, piped, played
 
     if source == PIPE:
-        return piped(sys.stdin.buffer, raw=raw, channel=channel)
+        return piped(cast("Readable", sys.stdin.buffer), raw=raw, channel=channel)
     if source == MICROPHONE:
         return stack.enter_context(microphone())
     return played(source, channel=channel, speed=speed)

@@ -19,10 +19,17 @@ from wavlm_meeting.audio.windows import Window, iter_windows
 from wavlm_meeting.config import merged, parse_settings
 from wavlm_meeting.diarization.assembly import active_voices, blocks_of, decide, parts_of
 from wavlm_meeting.diarization.clustering import cluster
+from wavlm_meeting.diarization.confidence import calibrated
 from wavlm_meeting.diarization.heard import Heard, LocalSpeakers, Windows
 from wavlm_meeting.diarization.journal import Journal, Shape, fingerprint, open_journal
 from wavlm_meeting.diarization.model import Heads
 from wavlm_meeting.diarization.reconstruction import restore_silent, smooth
+from wavlm_meeting.diarization.refinement import (
+    blended,
+    central_features,
+    refined_blocks,
+    speaker_voices,
+)
 from wavlm_meeting.diarization.result import Diarization
 from wavlm_meeting.diarization.settings import DiarizationSettings
 from wavlm_meeting.diarization.turns import FrameTimes, Likeness, one_at_a_time, turns_of
@@ -227,6 +234,12 @@ class DiarizationPipeline:
         count = int(clusters.labels.max(initial=-1)) + 1
         speakers = voices.speakers(clusters.labels, (len(local), settings.local_speakers))
         blocks = blocks_of(parts_of(local, speakers, frame), count)
+        if self.heads.target is not None and settings.target_share and count:
+            known = speaker_voices(voices.embeddings, clusters.labels, voices.speech_s, count)
+            stretch = round(settings.target_stretch_s * SAMPLE_RATE / frame)
+            features = central_features(local, frame)
+            refined = refined_blocks(self.heads.target, features, known, stretch)
+            blocks = blended(blocks, refined, settings.target_share)
         activity, active = decide(blocks, voices.frames, count, settings.onset)
         least_frames = round(settings.turn_s * SAMPLE_RATE / frame)
         decided = smooth(active, round(settings.gap_s * SAMPLE_RATE / frame), least_frames)
@@ -244,7 +257,7 @@ class DiarizationPipeline:
         named = one_at_a_time(activity, decided, least_frames) if exclusive else decided
         turns = turns_of(activity, named, shared, times, likeness)
         _warn_about(uri, len({turn.speaker for turn in turns}), least)
-        return Diarization(
+        found = Diarization(
             uri=uri,
             duration_s=heard.samples / SAMPLE_RATE,
             turns=turns,
@@ -253,6 +266,7 @@ class DiarizationPipeline:
             model_sha256=self.sha256,
             speaker_counts=clusters.counts,
         )
+        return calibrated(found, settings.confidence)
 
 
 def speaker_bounds(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wavlm_meeting.diarization.assembly import Block
 from wavlm_meeting.diarization.heard import LocalSpeakers
 from wavlm_meeting.diarization.reconstruction import Floats, Ints, overlap_add_blocks
 from wavlm_meeting.diarization.target_speaker import TargetSpeakerHead
@@ -60,6 +61,23 @@ def refined_blocks(
             yield first, logits.sigmoid().float().cpu().numpy()
 
     yield from overlap_add_blocks(heard(), at_once=8)
+
+
+def blended(blocks: Iterable[Block], refined: Iterable[Floats], share: float) -> Iterator[Block]:
+    """Give the blocks with activities that are refined ones by `share`, and voices to match.
+
+    `refined` are blocks (f, K) of any sizes, with as many frames in all.
+    """
+    refined = iter(refined)
+    held = np.zeros((0, 0), np.float32)
+    for activity, voices in blocks:
+        while len(held) < len(activity):
+            following = next(refined)
+            held = np.concatenate([held, following]) if len(held) else following
+        own, held = held[: len(activity)], held[len(activity) :]
+        yield Block(
+            (1 - share) * activity + share * own, (1 - share) * voices + share * own.sum(axis=1)
+        )
 
 
 def _frames(window: LocalSpeakers, begin: int, end: int, hop: int) -> Floats:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from wavlm_meeting.config import Settings
 from wavlm_meeting.diarization.clustering import ClusteringSettings
+from wavlm_meeting.diarization.confidence import ConfidenceSettings
 
 
 class DiarizationSettings(Settings):
@@ -32,6 +33,10 @@ class DiarizationSettings(Settings):
     """Width of the target-speaker head, which decides frames anew by the voices; 0 is none."""
     target_layers: int = Field(2, ge=1)
     """Blocks of the target-speaker head."""
+    target_stretch_s: float = Field(12.0, gt=0)
+    """Length of what that head hears at a time; half of it, it has heard before."""
+    target_share: float = Field(0.5, ge=0, le=1)
+    """Weight of its probabilities beside those of the windows."""
     transformer_hidden: int = Field(256, ge=1)
     """Width of the Transformer of `eend-vc`."""
     transformer_layers: int = Field(6, ge=1)
@@ -48,6 +53,8 @@ class DiarizationSettings(Settings):
     """From the start of one window to the start of the next."""
     clustering: ClusteringSettings = ClusteringSettings()
     """Which local speakers of all windows are one person."""
+    confidence: ConfidenceSettings = ConfidenceSettings()
+    """How sure turns are."""
     onset: float = Field(0.5, gt=0, lt=1)
     """Expected number of voices from which on there is one; 1 more for two, and so on."""
     gap_s: float = Field(0.2, ge=0)
