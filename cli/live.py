@@ -152,7 +152,7 @@ def _check(source: str, channel: int | None) -> None:
 
 
 def _raw(rate: int, channels: int) -> "PcmFormat":
-    from wavlm_meeting.audio.pcm import PcmFormat, Readable
+    from wavlm_meeting.audio.pcm import PcmFormat
 
     return PcmFormat("int", 16, rate, channels)
 

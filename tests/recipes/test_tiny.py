@@ -12,6 +12,7 @@ import pytest
 
 from wavlm_meeting.config import read_toml
 from wavlm_meeting.diarization import load_pipeline
+from wavlm_meeting.diarization.loss import conversation_activities
 from wavlm_meeting.recipes.tiny import (
     collection,
     conversations,
@@ -184,8 +185,12 @@ def test_solo_speech_and_pauses_of_a_meeting() -> None:
     ]
 
 
-def test_windows_of_a_meeting_follow_its_turns(tmp_path: Path) -> None:
-    """A training window of a real recording is loud, and says who speaks, where its turns are."""
+@pytest.mark.parametrize("contiguous", [False, True])
+def test_windows_of_a_meeting_follow_its_turns(tmp_path: Path, contiguous: bool) -> None:
+    """A training window of a real recording is loud, and says who speaks, where its turns are.
+
+    Windows in a row are one stretch of it: nobody's only turn falls into two.
+    """
     second, rng = 16_000, np.random.default_rng(0)
     said = np.zeros((2, 20 * second), bool)
     said[0, 3 * second : 8 * second] = True
@@ -208,7 +213,15 @@ def test_windows_of_a_meeting_follow_its_turns(tmp_path: Path) -> None:
     found = collection.load_collection(tmp_path, "train")
     shipped = read_toml(SHIPPED, settings.TinySettings)
     plain = shipped.data.conversation.model_copy(update={"room": 0.0, "telephone": 0.0})
-    chosen = shipped.data.model_copy(update={"meetings": 1.0, "batch": 8, "conversation": plain})
+    chosen = shipped.data.model_copy(
+        update={
+            "meetings": 1.0,
+            "batch": 9,
+            "conversation": plain,
+            "conversation_windows": 3,
+            "contiguous": contiguous,
+        }
+    )
     batch = data.WindowBatches(found, chosen, shipped.encoder, 4, seed=1).batch(0)
     hop = shipped.encoder.hop
     voices = set()
@@ -223,6 +236,11 @@ def test_windows_of_a_meeting_follow_its_turns(tmp_path: Path) -> None:
             assert frames[1:-1][inner].min() > 10 * frames[1:-1][silent].max()
         voices |= {int(row.argmax()) for row in teacher if row.any()}
     assert voices == {0, 1}
+    if contiguous:
+        joined = conversation_activities(batch.activities, batch.voices, 3, 2)  # (3, 3 * T, 2)
+        begins = (joined.diff(dim=1) > 0).sum(dim=1) + joined[:, 0]
+        assert joined.any(dim=1).sum() >= 3
+        assert begins.max() == 1
 
 
 def test_the_shipped_settings_are_the_shipped_model() -> None:

@@ -222,6 +222,7 @@ class DiarizationTask(lightning.LightningModule):
         with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.bfloat16):
             features = head.features(hidden_states)
             stretches = max(windows // settings.target_windows, 1)
+            stretches = stretches if windows % stretches == 0 else 1
             features = features.reshape(len(voices) * stretches, -1, features.shape[-1])
             logits = head(
                 features,

@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from wavlm_meeting.diarization.assembly import Block
 from wavlm_meeting.diarization.heard import LocalSpeakers
-from wavlm_meeting.diarization.refinement import central_features, refined_blocks, speaker_voices
+from wavlm_meeting.diarization.refinement import (
+    blended,
+    central_features,
+    refined_blocks,
+    speaker_voices,
+)
 from wavlm_meeting.diarization.target_speaker import TargetSpeakerHead
 
 HOP = 640
@@ -75,3 +81,17 @@ def test_a_voice_is_the_mean_of_its_embeddings_by_speech() -> None:
     embeddings = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]], np.float32)
     voices = speaker_voices(embeddings, np.array([0, 0, 1]), np.array([3.0, 4.0, 1.0]), 2)
     np.testing.assert_allclose(voices, [[0.6, 0.8], [0.0, 1.0]], atol=1e-6)
+
+
+def test_blocks_of_any_sizes_are_blended_frame_by_frame() -> None:
+    """Each frame is the weighted mean of its own two activities, and voices follow."""
+    rng = np.random.default_rng(1)
+    own, refined = rng.random((2, 20, 3)).astype(np.float32)
+    voices = rng.random(20).astype(np.float32)
+    blocks = [Block(own[a:b], voices[a:b]) for a, b in ((0, 7), (7, 8), (8, 20))]
+    found = list(blended(blocks, np.split(refined, [2, 12]), 0.25))
+    assert [len(block.activity) for block in found] == [7, 1, 12]
+    activity = np.concatenate([block.activity for block in found])
+    np.testing.assert_allclose(activity, 0.75 * own + 0.25 * refined, rtol=1e-6)
+    expected = 0.75 * voices + 0.25 * refined.sum(axis=1)
+    np.testing.assert_allclose(np.concatenate([b.voices for b in found]), expected, rtol=1e-6)
