@@ -29,6 +29,7 @@ class Layout(StrEnum):
     BUNDLE = "bundle"
     HUGGINGFACE = "huggingface"
     MICROSOFT = "microsoft"
+    PYANNOTE = "pyannote"
 
 
 @app.command("list")

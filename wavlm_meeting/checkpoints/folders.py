@@ -20,10 +20,13 @@ BACKEND = "backend.safetensors"
 EMBEDDING_MODEL = "embedding_model.ckpt"
 """Marks a folder in SpeechBrain's layout, and holds the parameters."""
 HYPERPARAMS = "hyperparams.yaml"
+CONFIG_YAML = "config.yaml"
+"""Marks a pipeline of pyannote.audio."""
 
 _REPLACEABLE = {
-    CARD, CONFIG, PREPROCESSOR, WEIGHTS, PICKLED_WEIGHTS, EMBEDDING_MODEL, HYPERPARAMS
-}  # fmt: skip
+    *(CARD, CONFIG, CONFIG_YAML, PREPROCESSOR, WEIGHTS),
+    *(PICKLED_WEIGHTS, EMBEDDING_MODEL, HYPERPARAMS),
+}
 
 
 @contextmanager

@@ -1,9 +1,10 @@
-"""Reading a model from any known layout, told by its content, and writing it in three."""
+"""Reading a model from any known layout, told by its content, and writing it in four."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from wavlm_meeting.checkpoints.bundle import ENCODER, Bundle, read_bundle, write_bundle
+from wavlm_meeting.checkpoints.diarizen import is_diarizen, read_diarizen
 from wavlm_meeting.checkpoints.folders import CARD, CONFIG, EMBEDDING_MODEL, WEIGHTS
 from wavlm_meeting.checkpoints.huggingface import (
     read_huggingface,
@@ -13,6 +14,7 @@ from wavlm_meeting.checkpoints.huggingface import (
 from wavlm_meeting.checkpoints.microsoft import from_microsoft, write_microsoft
 from wavlm_meeting.checkpoints.names import check_state
 from wavlm_meeting.checkpoints.pickles import is_pickle, read_pickle, state_of
+from wavlm_meeting.checkpoints.pyannote_config import write_pyannote
 from wavlm_meeting.checkpoints.skeleton import module_shapes
 from wavlm_meeting.checkpoints.speaker import MARK as SPEAKER_MARK
 from wavlm_meeting.checkpoints.speaker import from_speaker_release
@@ -26,7 +28,8 @@ from wavlm_meeting.wavlm.model import WavLM
 def read_model(path: Path) -> Bundle:
     """Read a model in any known layout.
 
-    A bundle, a folder of a Hugging Face model or of a training, one of the latter's checkpoints, or
+    A bundle, a folder of a Hugging Face model, of DiariZen or of a training, one of the latter's
+    checkpoints, or
     a file in Microsoft's, fairseq's or torchaudio's layout or in that of Microsoft's
     speaker-verification models.
 
@@ -41,6 +44,8 @@ def read_model(path: Path) -> Bundle:
         return read_bundle(path)
     if (path / CONFIG).is_file():
         return read_huggingface(path)
+    if is_diarizen(path):
+        return read_diarizen(path)
     if is_speechbrain(path):
         raise CheckpointError(
             f"{path}: a speaker model on filterbanks, without an encoder; use it to verify "
@@ -109,5 +114,6 @@ LAYOUTS: dict[str, Callable[[Path, Bundle], None]] = {
     "bundle": _write_bundle,
     "huggingface": write_huggingface,
     "microsoft": write_microsoft,
+    "pyannote": write_pyannote,
 }
 """The layouts that models are written in: a function for each."""

@@ -4,12 +4,10 @@ from pathlib import Path
 
 from wavlm_meeting.checkpoints.bundle import Bundle, write_bundle
 from wavlm_meeting.checkpoints.card import read_card
-from wavlm_meeting.checkpoints.folders import atomic_folder
+from wavlm_meeting.checkpoints.folders import CONFIG_YAML, atomic_folder
 from wavlm_meeting.errors import CheckpointError
 from wavlm_meeting.files import atomic_write
 
-CONFIG_YAML = "config.yaml"
-"""Marks a pipeline of pyannote.audio."""
 DIARIZATION = "diarization"
 """The part of a bundle that pyannote.audio has a use for."""
 

@@ -16,10 +16,9 @@ from wavlm_meeting.checkpoints.diarizen import (
     is_diarizen_id,
     read_diarizen,
 )
-from wavlm_meeting.checkpoints.folders import CARD
+from wavlm_meeting.checkpoints.folders import CARD, CONFIG_YAML
 from wavlm_meeting.checkpoints.hub import is_hub_id
 from wavlm_meeting.checkpoints.loading import load_model
-from wavlm_meeting.checkpoints.pyannote_config import CONFIG_YAML
 from wavlm_meeting.checkpoints.skeleton import build_filled
 from wavlm_meeting.config import parse_settings
 from wavlm_meeting.devices import resolve_device

@@ -83,7 +83,7 @@ class StreamingDiarization:
         """Begin a stream; raises SettingsError for a latency or a number that cannot be."""
         shortest, longest = LATENCIES_S
         if not shortest <= latency_s <= longest:
-            raise SettingsError(f"latency {latency_s} s: give {shortest} to {longest} s.")
+            raise SettingsError(f"latency {latency_s} s: give {shortest:g} to {longest:g} s.")
         if max_speakers is not None and max_speakers < 1:
             raise SettingsError(f"max_speakers is {max_speakers}: give 1 or more.")
         settings = settings or StreamingSettings()

@@ -83,13 +83,15 @@ class Likeness:
     def __call__(self, start: int, end: int, speaker: int) -> float:
         """Return the mean cosine over windows that the turn is in, by what they hold of it.
 
-        The turn goes from frame `start` to before `end`; the speaker is in one of them at least.
+        The turn goes from frame `start` to before `end`. It is 0 where the speaker is in none of
+        them: the target-speaker head has found the turn.
         """
         first_frames, speech_s, cosines = self._members[speaker]
         place = slice(*np.searchsorted(first_frames, (start - self._frames + 1, end)).tolist())
         first = first_frames[place]
         held = np.minimum(first + self._frames, end) - np.maximum(first, start)
-        return float(np.average(cosines[place], weights=held * speech_s[place]))
+        weights = held * speech_s[place]
+        return float(weights @ cosines[place] / weights.sum()) if weights.any() else 0.0
 
 
 def turns_of(
