@@ -146,3 +146,10 @@ def test_one_voice_is_wholly_like_itself() -> None:
     zeros = np.zeros(10, np.int64)
     likeness = Likeness(embeddings, zeros, np.ones(10), np.arange(10) * 20, 40)
     assert likeness(37, 55, 0) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_turn_without_a_window_of_its_speaker_is_like_nobody() -> None:
+    """The target-speaker head can find a speaker where no window has heard them."""
+    likeness = Likeness(np.eye(2, 8), np.array([0, 1]), np.ones(2), np.array([0, 100]), 40)
+    assert likeness(110, 120, 0) == 0.0
+    assert likeness(110, 120, 1) == 1.0
