@@ -1,6 +1,5 @@
 """`wavlm-meeting score`: results against references."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,9 +58,9 @@ def diarization(
         skip_overlap=skip_overlap,
     )
     if as_json:
-        files = {uri: _as_dict(counts) for uri, counts in score.files.items()}
+        files = {uri: counts.as_dict() for uri, counts in score.files.items()}
         unscored = list(score.unscored)
-        show_json({"files": files, "total": _as_dict(score.total), "unscored": unscored})
+        show_json({"files": files, "total": score.total.as_dict(), "unscored": unscored})
         return
     show_table(
         "",
@@ -171,9 +170,3 @@ def _row(name: str, counts: "ErrorCounts") -> tuple[str, ...]:
         *(f"{value:.3f}" for value in seconds),
         f"{100 * counts.jer:.2f}",
     )
-
-
-def _as_dict(counts: "ErrorCounts") -> dict[str, Any]:
-    """Return counts and rates as plain data; rates are fractions."""
-    plain = {"der": counts.der, "jer": counts.jer, **asdict(counts)}
-    return {name: round(value, 6) for name, value in plain.items()}

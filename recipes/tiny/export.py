@@ -32,8 +32,8 @@ from wavlm_meeting.training.diarization_tuning import with_values
 log = logging.getLogger(__name__)
 
 WRONG_NUMBER = 0.1
-"""What a recording whose number of speakers is wrong costs, in DER: DER alone is nearly the same for
-thresholds that get half of the numbers right and a quarter."""
+"""What a recording whose number of speakers is wrong costs, in DER: DER alone is nearly the same
+for thresholds that get half of the numbers right and a quarter."""
 
 Grid = tuple[dict[str, tuple[float, ...]], ...]
 

@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 
 import wavlm_meeting
+from wavlm_meeting.cli import compare as compare_command
 from wavlm_meeting.cli import diarize as diarize_command
 from wavlm_meeting.cli import enroll as enroll_command
 from wavlm_meeting.cli import identify as identify_command
 from wavlm_meeting.cli import score as score_command
 from wavlm_meeting.cli import verify as verify_command
 from wavlm_meeting.meeting import enroll
+from wavlm_meeting.scoring.breakdown import compare_diarization
 from wavlm_meeting.scoring.diarization import score_diarization
 from wavlm_meeting.verification.identification import identify, load_identifier
 from wavlm_meeting.verification.verify import score_trials, verify
@@ -46,6 +48,12 @@ TWINS = {
         identify,
         {},
         {"context", "as_json", "quiet", "failed", "progress"},
+    ),
+    "compare": (
+        compare_command.compare,
+        compare_diarization,
+        {},
+        {"out", "recording", "as_json", "seed"},
     ),
     "score diarization": (score_command.diarization, score_diarization, {}, {"as_json"}),
 }

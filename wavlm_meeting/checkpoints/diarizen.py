@@ -27,7 +27,7 @@ from wavlm_meeting.checkpoints.conformer_head import (
     parse_classifier,
 )
 from wavlm_meeting.checkpoints.folders import PICKLED_WEIGHTS
-from wavlm_meeting.checkpoints.hub import _one_line, is_hub_id
+from wavlm_meeting.checkpoints.hub import is_hub_id, one_line
 from wavlm_meeting.checkpoints.names import (
     PER_HEAD,
     Layout,
@@ -159,7 +159,7 @@ def fetch_diarizen(name: str) -> Path:
         CheckpointError: There is no such model, it is not open to this user, or it is not in the
             cache and the hub cannot be reached.
     """
-    with _one_line(name):
+    with one_line(name):
         return Path(snapshot_download(name, allow_patterns=[CONFIG_TOML, PICKLED_WEIGHTS]))
 
 

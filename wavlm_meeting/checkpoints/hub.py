@@ -91,7 +91,7 @@ def fetch(name: str) -> Path:
         CheckpointError: There is no such model, it is not open to this user, it holds no
             parameters, or it is not in the cache and the hub cannot be reached.
     """
-    with _one_line(name):
+    with one_line(name):
         small = [CARD, CONFIG, PREPROCESSOR, HYPERPARAMS]
         folder = Path(snapshot_download(name, allow_patterns=small))
         if _weights(folder) is None:
@@ -110,7 +110,7 @@ def _weights(folder: Path) -> Path | None:
 
 
 @contextmanager
-def _one_line(name: str) -> Iterator[None]:
+def one_line(name: str) -> Iterator[None]:
     """Turn what the hub's client raises into one line that says what to do."""
     try:
         yield

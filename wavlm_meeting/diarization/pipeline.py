@@ -150,7 +150,7 @@ class DiarizationPipeline:
         about: dict[str, object] = {}
         if path is not None:
             model = {"model": self.name, "sha256": self.sha256, "window": window, "hop": hop}
-            known = source if isinstance(source, str | Path) else _mono(source)
+            known = source if isinstance(source, str | Path) else mono_samples(source)
             about = {**model, "channel": channel, "recording": fingerprint(known)}
         journal = open_journal(path, shape, about)
         journal.keep(len(journal) - len(journal) % BATCH)
@@ -175,7 +175,7 @@ class DiarizationPipeline:
             return heard
         if channel is not None:
             raise SettingsError("channel picks one of a file's channels: pass mono samples alone.")
-        samples = _mono(source)
+        samples = mono_samples(source)
         self._collect(heard, [samples], len(samples) / SAMPLE_RATE, progress)
         return heard
 
@@ -332,7 +332,7 @@ def _kept(values: Tensor) -> NDArray[np.float32]:
     return values.half().cpu().numpy().astype(np.float32)
 
 
-def _mono(samples: NDArray[np.floating] | Tensor) -> NDArray[np.float32]:
+def mono_samples(samples: NDArray[np.floating] | Tensor) -> NDArray[np.float32]:
     """Check samples (N,) and return them as float32."""
     array = samples.detach().cpu().numpy() if isinstance(samples, Tensor) else np.asarray(samples)
     if array.ndim == 2 and array.shape[0] == 1:

@@ -30,7 +30,7 @@ from pyannote.core import Annotation, SlidingWindowFeature
 
 from wavlm_meeting.audio.read import read_audio
 from wavlm_meeting.diarization.matching import decided_frames, whose
-from wavlm_meeting.diarization.pipeline import Progress, Source, _mono, speaker_bounds
+from wavlm_meeting.diarization.pipeline import Progress, Source, mono_samples, speaker_bounds
 from wavlm_meeting.diarization.result import Diarization, Turn
 from wavlm_meeting.errors import (
     AudioWarning,
@@ -223,7 +223,7 @@ def _samples(source: Source, channel: int | None) -> NDArray[np.float32]:
         return read_audio(source, channel=channel)
     if channel is not None:
         raise SettingsError("channel picks one of a file's channels: pass mono samples alone.")
-    return _mono(source)
+    return mono_samples(source)
 
 
 def _smooth(annotation: Annotation, min_turn_s: float, min_gap_s: float) -> Annotation:
