@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 
 from wavlm_meeting.diarization.assembly import Block
 from wavlm_meeting.diarization.heard import LocalSpeakers
-from wavlm_meeting.diarization.reconstruction import Floats, Ints, overlap_add_blocks
+from wavlm_meeting.diarization.reconstruction import Floats, overlap_add_blocks
 from wavlm_meeting.diarization.target_speaker import TargetSpeakerHead
 
 
 def speaker_voices(
-    embeddings: Floats, labels: Ints, speech_s: NDArray[np.float64], count: int
+    embeddings: Floats,
+    labels: NDArray[np.integer],
+    speech_s: NDArray[np.float64],
+    count: int,
 ) -> Floats:
     """Return the unit-length means (K, D) of the `count` speakers' embeddings (M, D), by speech."""
     sums = np.zeros((count, embeddings.shape[1]))
