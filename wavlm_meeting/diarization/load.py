@@ -10,12 +10,7 @@ import torch
 from wavlm_meeting.checkpoints.bundle import ENCODER, Bundle
 from wavlm_meeting.checkpoints.catalog import embedded_models
 from wavlm_meeting.checkpoints.conformer_head import CONFORMER_CLASSIFIER
-from wavlm_meeting.checkpoints.diarizen import (
-    fetch_diarizen,
-    is_diarizen,
-    is_diarizen_id,
-    read_diarizen,
-)
+from wavlm_meeting.checkpoints.diarizen import fetch_diarizen, is_diarizen_id, read_diarizen
 from wavlm_meeting.checkpoints.folders import CARD, CONFIG_YAML
 from wavlm_meeting.checkpoints.hub import is_hub_id
 from wavlm_meeting.checkpoints.loading import load_model
@@ -116,11 +111,9 @@ def is_pyannote(model: str) -> bool:
 
 
 def _read(model: str) -> Bundle:
-    """Read a model of ours or of DiariZen's."""
+    """Read a model of ours or of DiariZen's, whose repositories hold other files."""
     if not Path(model).exists() and is_diarizen_id(model):
         return read_diarizen(fetch_diarizen(model))
-    if is_diarizen(Path(model)):
-        return read_diarizen(Path(model))
     return load_model(model)
 
 
