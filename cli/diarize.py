@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wavlm_meeting.cli.errors import Reporter
+from wavlm_meeting.cli.live import live as listen_live
 from wavlm_meeting.cli.options import (
     BackendFile,
     Channel,
@@ -37,9 +38,13 @@ from wavlm_meeting.cli.output import (
 from wavlm_meeting.cli.recordings import readable, refuse_clashes
 from wavlm_meeting.cli.results import Results, parse_formats
 from wavlm_meeting.cli.tally import Tally
+from wavlm_meeting.errors import SettingsError
 
 if TYPE_CHECKING:
     from wavlm_meeting.formats import DiarizationDocument
+
+LIVE = {"files", "model", "max_speakers", "channel", "out", "live", "latency", "device"}
+"""Parameters that `diarize --live` takes; the command `live` has more of its own."""
 
 
 def diarize(
@@ -68,6 +73,17 @@ def diarize(
             help="What to write: RTTM always, and any of json, csv, srt, vtt, textgrid, audacity.",
         ),
     ] = "rttm",
+    live: Annotated[
+        bool, typer.Option("--live", help="Say who speaks while they do, as the command `live`.")
+    ] = False,
+    latency: Annotated[
+        float | None,
+        typer.Option(
+            "--latency",
+            metavar="SECONDS",
+            help="With --live: from speech to its line, 0.5 to 10; default: 2.",
+        ),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Go on where a run was cut short; skip what is written."),
@@ -95,6 +111,13 @@ def diarize(
     others; the exit status is 2 then. While a recording is analysed, what was heard is kept in
     .<name>.journal beside its results, for --resume.
     """
+    if live:
+        (source,) = _alone(context, files)
+        latency = 2.0 if latency is None else latency
+        listen_live(source, model, latency, max_speakers, channel, out=out, device=device)
+        return
+    if latency is not None:
+        raise SettingsError("--latency: a recording is heard whole; add --live to have it live.")
     check_speaker_counts(num_speakers, min_speakers, max_speakers)
     results = Results(out, parse_formats(formats), resume)
     reporter: Reporter = context.obj
@@ -141,6 +164,18 @@ def diarize(
 
     _run(left, analyse, results, tally, quiet=quiet)
     raise typer.Exit(tally.status)
+
+
+def _alone(context: typer.Context, files: list[str]) -> list[str]:
+    """Return the one source that --live takes; raises SettingsError for what it cannot do."""
+    for option in context.command.params:
+        if option.name not in LIVE and context.params.get(option.name) != option.default:
+            raise SettingsError(
+                f"{option.opts[0]}: needs the whole recording; leave it or --live out."
+            )
+    if len(files) > 1:
+        raise SettingsError(f"--live: one source, not {len(files)}; give a file, - or microphone.")
+    return files
 
 
 def _run(

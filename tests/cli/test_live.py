@@ -45,6 +45,38 @@ def test_lines_and_files_agree(command: Command, conversation: Path) -> None:
         assert written == pytest.approx(said, abs=0.01)
 
 
+def test_diarize_live(command: Command, conversation: Path) -> None:
+    """`diarize --live` says what `live` says and writes the same RTTM, and no more."""
+    expected = command("live", conversation, *FAST, "--latency", "5", "--out", "live")
+    data = conversation.read_bytes()
+    answer = subprocess.run(
+        [COMMAND, "diarize", "-", "--live", "--latency", "5", "--out", "out"],
+        cwd=command.folder,
+        input=data,
+        capture_output=True,
+        check=True,
+    )
+    assert answer.stdout.decode() == expected.stdout
+    (written,) = (command.folder / "out").iterdir()
+    assert turns_in(written) == turns_in(command.folder / "live/conversation.rttm")
+
+
+@pytest.mark.parametrize(
+    ("options", "cure"),
+    [
+        (("--live", "--num-speakers", "2"), "--num-speakers: needs the whole recording"),
+        (("--live", "--exclusive"), "--exclusive: needs the whole recording"),
+        (("--live", "second.wav"), "--live: one source, not 2"),
+        (("--latency", "1"), "add --live"),
+    ],
+)
+def test_diarize_live_refuses(
+    command: Command, conversation: Path, options: tuple[str, ...], cure: str
+) -> None:
+    """What needs the whole recording does not go with --live, and is not left out silently."""
+    assert_refused(command("diarize", conversation, *options), cure)
+
+
 def test_a_pipe_says_what_the_file_says(command: Command, conversation: Path) -> None:
     """WAV and raw samples on standard input give the lines of the file, under the name stdin."""
     expected = command("live", conversation, *FAST, "--latency", "5").stdout

@@ -27,7 +27,7 @@ TWINS = {
         diarize_command.diarize,
         wavlm_meeting.diarize,
         {"files": "path_or_waveform"},
-        {"context", "out", "formats", "quiet", "resume", "identify", *IDENTIFY},
+        {"context", "out", "formats", "quiet", "resume", "live", "latency", "identify", *IDENTIFY},
     ),
     "verify": (
         verify_command.verify,
