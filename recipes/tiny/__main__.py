@@ -24,7 +24,7 @@ def main(
     work: Annotated[Path, typer.Option(help="Folder for everything that is made on the way.")],
     settings: Annotated[Path, typer.Option(help="TOML file with all choices.")] = SHIPPED,
     start: Annotated[
-        Path | None, typer.Option(help="Checkpoint or bundle of an earlier round to begin with.")
+        Path | None, typer.Option(help="Training or bundle of an earlier round to begin with.")
     ] = None,
     target: Annotated[Path, typer.Option(help="Folder of the finished bundle.")] = Path(
         "build/tiny"
@@ -43,7 +43,7 @@ def main(
         elif stage == "train":
             train(work, folder, chosen, start)
         elif stage == "export":
-            export(corpus, work, folder, chosen, target)
+            export(corpus, work, folder, chosen, target, start)
         elif stage == BASELINE:
             baseline(corpus, work, chosen)
         else:

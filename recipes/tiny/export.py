@@ -8,9 +8,9 @@ import numpy as np
 
 from wavlm_meeting.checkpoints.bundle import ENCODER, write_bundle
 from wavlm_meeting.checkpoints.card import Card
-from wavlm_meeting.checkpoints.trainings import read_weights
+from wavlm_meeting.checkpoints.trainings import read_weights, steps_done
 from wavlm_meeting.diarization.heard import Heard
-from wavlm_meeting.diarization.load import PART
+from wavlm_meeting.diarization.load import PART, load_pipeline
 from wavlm_meeting.diarization.pipeline import DiarizationPipeline
 from wavlm_meeting.diarization.settings import DiarizationSettings
 from wavlm_meeting.errors import TrainingError
@@ -39,7 +39,7 @@ Grid = tuple[dict[str, tuple[float, ...]], ...]
 
 VOICES: Grid = (
     {
-        "threshold": (0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7),
+        "threshold": (0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8),
         "least_s": (0.5, 1.0, 1.25, 1.5, 2.0),
     },
     {"least_speaker_s": (0.0, 2.0, 5.0, 8.0)},
@@ -63,9 +63,24 @@ FRAMES_ALONE: Grid = ({"onset": (0.3, 0.4, 0.5, 0.6, 0.7)}, {"gap_s": (0.0, 0.2,
 TRIALS = ("trials_dev", "trials_test", "trials_test_hard", "trials_dev_cv", "trials_test_cv")
 
 
-def export(corpus: Path, work: Path, folder: Path, settings: TinySettings, target: Path) -> Card:
-    """Choose on dev, report on dev and test, and write what `folder` holds to `target`."""
-    pipeline = trained_pipeline(folder, settings)
+def export(
+    corpus: Path,
+    work: Path,
+    folder: Path,
+    settings: TinySettings,
+    target: Path,
+    start: Path | None = None,
+) -> Card:
+    """Choose on dev, report on dev and test, and write what `folder` holds to `target`.
+
+    Where nothing was trained in `folder`, the weights are those of the bundle `start`: what was
+    chosen for it once is chosen anew.
+    """
+    if start is None or steps_done(folder):
+        pipeline = trained_pipeline(folder, settings)
+    else:
+        pipeline = load_pipeline(str(start), "cpu")
+        pipeline.settings = settings.diarization
     pipeline.settings = choose(pipeline, corpus, work, settings)
     card = Card(
         name=settings.card.name,

@@ -91,7 +91,10 @@ def corpus(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_from_corpus_to_a_bundle_that_diarizes(corpus: Path, tmp_path: Path) -> None:
-    """All stages run as typed; the second call goes on where the first stopped."""
+    """All stages run as typed; the second call goes on where the first stopped.
+
+    A bundle gets settings anew without being trained: its weights stay what they are.
+    """
     pytest.importorskip("resemblyzer", reason="the teacher needs the extra 'train'")
     (tmp_path / "small.toml").write_text(SMALL)
     command = [sys.executable, "-m", "wavlm_meeting.recipes.tiny", "--corpus", str(corpus)]
@@ -111,6 +114,11 @@ def test_from_corpus_to_a_bundle_that_diarizes(corpus: Path, tmp_path: Path) -> 
     assert pipeline.settings.window_s == 4.0
     noise = np.random.default_rng(0).standard_normal(64_000).astype(np.float32)
     assert pipeline(0.1 * noise).duration_s == 4.0
+    (tmp_path / "anew.toml").write_text(SMALL.replace("hop_s = 2.0", "hop_s = 1.0"))
+    again = ["--settings", "anew.toml", "--target", "anew", "--start", "out", "--stages", "export"]
+    subprocess.run([*command, *again], cwd=tmp_path, capture_output=True, check=True)
+    anew = load_pipeline(str(tmp_path / "anew"), "cpu")
+    assert (anew.sha256, anew.settings.hop_s) == (pipeline.sha256, 1.0)
 
 
 def test_speech_spans_follow_the_hysteresis() -> None:
