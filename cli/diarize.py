@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 LIVE = {"files", "model", "max_speakers", "channel", "out", "live", "latency", "device"}
 """Parameters that `diarize --live` takes; the command `live` has more of its own."""
+WORTH_TELLING = 0.005
+"""Least probability of a number of speakers that is shown: less would round to 0 %."""
 
 
 def diarize(
@@ -246,5 +248,9 @@ def _show(document: "DiarizationDocument", recording: str) -> None:
     show_table("", ("speaker", "talk s", "share %"), speakers)
     if document.speaker_counts:
         by_probability = sorted(document.speaker_counts, key=lambda each: -each.probability)
-        counts = (f"{each.speakers} ({100 * each.probability:.0f} %)" for each in by_probability)
+        counts = (
+            f"{each.speakers} ({100 * each.probability:.0f} %)"
+            for each in by_probability
+            if each.probability >= WORTH_TELLING
+        )
         show_line(f"number of speakers: {', '.join(counts)}")
