@@ -11,21 +11,15 @@ GPU, where there is one, an hour. Needs the extra `pyannote`, but for `--peer-mi
 
 import argparse
 import os
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-import soundfile
 import torch
+from long_audio import HEADING, Row, repeat, show_growth, time_ours, time_peer
 
 from wavlm_meeting.audio.read import read_audio
-from wavlm_meeting.units import SAMPLE_RATE
 
-TEN_MINUTES_S, HOUR_S = 600.0, 3600.0
+HOUR_S = 3600.0
 
 PEER = """
 import os, sys, time
@@ -87,75 +81,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         print(f"{os.cpu_count()} cores; times are whole processes for ours")
-        print(f"{'':34} {'audio':>8} {'seconds':>8} {'x real time':>12} {'peak memory':>12}")
+        print(HEADING)
         rows = [report(repeat(samples, 60 * m, folder), "cpu") for m in sorted(options.minutes)]
         if torch.cuda.is_available():
             report(repeat(samples, HOUR_S, folder), "cuda")
-        first = next((row for row in rows if row.audio_s >= TEN_MINUTES_S), rows[-1])
-        growth = 1000 * (rows[-1].memory - first.memory)
-        print(f"from {first.audio_s:.0f} s to {rows[-1].audio_s:.0f} s, {growth:.0f} MB more")
+        show_growth(rows)
         if options.peer_minutes:
-            audio_s = 60 * options.peer_minutes
-            path = repeat(samples, audio_s, folder)
-            seconds, memory = run([sys.executable, "-c", PEER, str(path)])
-            peer = Row("pyannote 3.1 architecture (network)", audio_s, seconds, memory)
-            peer.show()
-            best = max(row.speed for row in rows)
-            print(f"ours is {best / peer.speed:.1f} times as fast")
-
-
-class Row(NamedTuple):
-    """What a run took."""
-
-    name: str
-    audio_s: float
-    seconds: float
-    memory: float
-
-    @property
-    def speed(self) -> float:
-        """Return how many seconds of audio a second does."""
-        return self.audio_s / self.seconds
-
-    def show(self) -> None:
-        """Print the row, at once."""
-        figures = f"{self.audio_s:7.0f}s {self.seconds:8.1f} {self.speed:12.1f}"
-        print(f"{self.name:34} {figures} {self.memory:9.2f} GB", flush=True)
-
-
-def repeat(samples: np.ndarray, seconds: float, folder: Path) -> Path:
-    """Write `samples`, repeated to `seconds`, as a 16-bit WAV file."""
-    path = folder / f"{seconds:.0f}s.wav"
-    wanted = int(seconds * SAMPLE_RATE)
-    with soundfile.SoundFile(path, "w", SAMPLE_RATE, 1, "PCM_16") as file:
-        while file.tell() < wanted:
-            file.write(samples[: wanted - file.tell()])
-    return path
+            path = repeat(samples, 60 * options.peer_minutes, folder)
+            time_peer("pyannote 3.1 architecture", PEER, path, rows)
 
 
 def report(path: Path, device: str) -> Row:
     """Time the command on a file."""
-    command = Path(sys.executable).with_name("wavlm-meeting")
-    words = ["diarize", path, "--quiet", "--device", device, "--out", path.parent]
-    start = time.perf_counter()
-    _, memory = run([str(word) for word in (command, *words)])
-    seconds = time.perf_counter() - start
-    row = Row(f"ours, {device}", soundfile.info(path).duration, seconds, memory)
-    row.show()
-    return row
-
-
-def run(command: list[str]) -> tuple[float, float]:
-    """Run a command and return the last number that it printed, and its peak memory in GB."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        printed = process.stdout.read() if process.stdout else ""
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{command[0]} failed with status {process.returncode}")
-    words = printed.split()
-    scale = 1e9 if sys.platform == "darwin" else 1e6
-    return float(words[-1]) if words else 0.0, usage.ru_maxrss / scale
+    return time_ours(path, device, "diarize", path, "--out", path.parent)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """`wavlm-meeting diarize`: who spoke when, in any number of recordings."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +15,7 @@ from wavlm_meeting.cli.options import (
     Device,
     Exclusive,
     FalseAccepts,
+    Latency,
     MaxSpeakers,
     MinGap,
     MinSpeakers,
@@ -28,13 +28,7 @@ from wavlm_meeting.cli.options import (
     check_speaker_counts,
     make_folder,
 )
-from wavlm_meeting.cli.output import (
-    Progress,
-    progress_bar,
-    show_line,
-    show_table,
-    status_bar,
-)
+from wavlm_meeting.cli.output import Progress, bar_of_each, show_line, show_table
 from wavlm_meeting.cli.recordings import readable, refuse_clashes
 from wavlm_meeting.cli.results import Results, parse_formats
 from wavlm_meeting.cli.tally import Tally
@@ -78,14 +72,7 @@ def diarize(
     live: Annotated[
         bool, typer.Option("--live", help="Say who speaks while they do, as the command `live`.")
     ] = False,
-    latency: Annotated[
-        float | None,
-        typer.Option(
-            "--latency",
-            metavar="SECONDS",
-            help="With --live: from speech to its line, 0.5 to 10; default: 2.",
-        ),
-    ] = None,
+    latency: Latency = None,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Go on where a run was cut short; skip what is written."),
@@ -115,7 +102,6 @@ def diarize(
     """
     if live:
         (source,) = _alone(context, files)
-        latency = 2.0 if latency is None else latency
         listen_live(source, model, latency, max_speakers, channel, out=out, device=device)
         return
     if latency is not None:
@@ -189,7 +175,7 @@ def _run(
     quiet: bool,
 ) -> None:
     """Analyse recordings one by one and write and show what is found; none stops the others."""
-    with _bar_of_each(recordings, quiet=quiet) as bar_of:
+    with bar_of_each(recordings, quiet=quiet) as bar_of:
         for recording in recordings:
             try:
                 with results.journal(recording) as journal:
@@ -203,26 +189,6 @@ def _run(
         _show(document, recordings[0])
     elif not quiet:
         tally.show()
-
-
-@contextmanager
-def _bar_of_each(recordings: list[str], *, quiet: bool) -> Iterator[Callable[[str], Progress]]:
-    """Give what makes the progress of a recording: of one its own bar, of several one for all."""
-    if len(recordings) == 1:
-        with progress_bar(recordings[0], quiet=quiet) as progress:
-            yield lambda _recording: progress
-        return
-    places = {recording: place for place, recording in enumerate(recordings)}
-    with status_bar("recordings", quiet=quiet) as status:
-
-        def bar_of(recording: str) -> Progress:
-            def progress(done_s: float, total_s: float | None) -> None:
-                part = min(done_s / total_s, 1.0) if total_s else 0.0
-                status(places[recording] + part, len(recordings), recording)
-
-            return progress
-
-        yield bar_of
 
 
 def _show(document: "DiarizationDocument", recording: str) -> None:

@@ -21,6 +21,7 @@ from wavlm_meeting.cli import (
     recipe,
     report,
     score,
+    separate,
     transcript,
     turns,
     verify,
@@ -39,6 +40,9 @@ app = typer.Typer(
 )
 app.command("diarize", short_help="Write who spoke when.", no_args_is_help=True)(diarize.diarize)
 app.command("live", short_help="Write who speaks, as they speak.", no_args_is_help=True)(live.live)
+app.command("separate", short_help="Write a track for each talker.", no_args_is_help=True)(
+    separate.separate
+)
 app.command("verify", short_help="Say whether two voices are one.", no_args_is_help=True)(
     verify.verify
 )

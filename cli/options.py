@@ -49,6 +49,14 @@ MinGap = Annotated[
         help="Close shorter pauses of a speaker; default: the model's.",
     ),
 ]
+Latency = Annotated[
+    float | None,
+    typer.Option(
+        "--latency",
+        metavar="SECONDS",
+        help="Seconds from speech to its line while listening, 0.5 to 10; default: 2.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show warnings and errors only.")]
 BackendFile = Annotated[
     Path | None,

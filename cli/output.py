@@ -116,6 +116,26 @@ def status_bar(label: str, *, quiet: bool = False) -> Iterator[Status]:
         )
 
 
+@contextmanager
+def bar_of_each(recordings: list[str], *, quiet: bool) -> Iterator[Callable[[str], Progress]]:
+    """Give what makes the progress of a recording: of one its own bar, of several one for all."""
+    if len(recordings) == 1:
+        with progress_bar(recordings[0], quiet=quiet) as progress:
+            yield lambda _recording: progress
+        return
+    places = {recording: place for place, recording in enumerate(recordings)}
+    with status_bar("recordings", quiet=quiet) as status:
+
+        def bar_of(recording: str) -> Progress:
+            def progress(done_s: float, total_s: float | None) -> None:
+                part = min(done_s / total_s, 1.0) if total_s else 0.0
+                status(places[recording] + part, len(recordings), recording)
+
+            return progress
+
+        yield bar_of
+
+
 def _show_warning(
     message: Warning | str,
     category: type[Warning],

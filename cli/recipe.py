@@ -23,6 +23,7 @@ RECIPES = {
     "voxceleb": "speaker verification with any encoder, from VoxCeleb to calibrated scores",
     "ami": "diarization of meetings, at the headsets' mix and at a distant microphone",
     "callhome": "diarization of telephone calls, from simulated mixtures to the paper's table",
+    "libricss": "separation of talkers, from mixtures of LibriSpeech to LibriCSS's table",
 }
 """Recipes that run by name, and what they make."""
 

@@ -1,5 +1,6 @@
 """From the FILE... of a command line to the recordings that it means."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -29,16 +30,35 @@ def without_repeats(recordings: Iterable[str]) -> list[str]:
     return list({Path(recording).resolve(): recording for recording in recordings}.values())
 
 
-def refuse_clashes(recordings: Iterable[str]) -> None:
-    """Refuse recordings whose results would overwrite each other; raises SettingsError."""
+def refuse_clashes(recordings: Iterable[str], ending: str = ".rttm") -> None:
+    """Refuse recordings whose results would overwrite each other; raises SettingsError.
+
+    `ending` is what the names of the results have behind the recording's.
+    """
     by_stem: dict[str, str] = {}
     for recording in recordings:
         stem = Path(recording).stem
         other = by_stem.setdefault(stem, recording)
         if other != recording:
             raise SettingsError(
-                f"{other} and {recording} would both be written to {stem}.rttm; "
+                f"{other} and {recording} would both be written to {stem}{ending}; "
                 "run them one by one, each with its own --out."
+            )
+
+
+def refuse_replacing(recordings: Iterable[str], out: Path, ending: str) -> None:
+    """Refuse recordings that the results of others would replace; raises SettingsError.
+
+    Results lie in `out`, and the regular expression `ending` is what their names have behind their
+    recording's.
+    """
+    by_stem = {Path(recording).stem: recording for recording in recordings}
+    for stem, recording in by_stem.items():
+        result = re.fullmatch(f"(.+){ending}", stem)
+        if result and result[1] in by_stem and Path(recording).resolve().parent == out.resolve():
+            raise SettingsError(
+                f"{recording} could be replaced by what is made of {by_stem[result[1]]}; name "
+                "another folder by --out."
             )
 
 

@@ -8,6 +8,7 @@ import typer
 from wavlm_meeting.cli.annotations import read_all
 from wavlm_meeting.cli.options import AsJson
 from wavlm_meeting.cli.output import show_json, show_note, show_table
+from wavlm_meeting.cli.score_separation import separation
 
 if TYPE_CHECKING:
     from wavlm_meeting.formats.trials import Trials
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from wavlm_meeting.scoring.verification import VerificationScore
 
 app = typer.Typer(help="Score results against references.", no_args_is_help=True)
+app.command("separation", short_help="Count SI-SDR, PESQ, STOI and leakage.", no_args_is_help=True)(
+    separation
+)
 
 
 _FIGURES = {

@@ -86,17 +86,25 @@ class Tally(Reporter):
         """
         if not self.done and not self.before:
             return
-        taken_s, audio_s = time.monotonic() - self._begin, sum(one.duration_s for one in self.done)
         if self.done:
             counts = sorted(Counter(one.speakers for one in self.done).items())
             show_table("", COLUMNS, [one.row() for one in self.done])
-            show_line(
-                f"done: {len(self.done)}, {audio_s / HOUR_S:.2f} hours of audio in "
-                f"{taken_s / HOUR_S:.2f} hours, {audio_s / taken_s:.1f} times real time"
-            )
+            self.show_speed(len(self.done), sum(one.duration_s for one in self.done))
             show_line("speakers: " + ", ".join(f"{number} in {times}" for number, times in counts))
         if self.before:
             show_line(f"done before: {len(self.before)}")
+        self.show_failed()
+
+    def show_speed(self, done: int, audio_s: float) -> None:
+        """Show how many recordings are done, and how long they and the work on them lasted."""
+        taken_s = time.monotonic() - self._begin
+        show_line(
+            f"done: {done}, {audio_s / HOUR_S:.2f} hours of audio in "
+            f"{taken_s / HOUR_S:.2f} hours, {audio_s / taken_s:.1f} times real time"
+        )
+
+    def show_failed(self) -> None:
+        """Show how many recordings failed, if any, and why."""
         if self.failed:
             show_line(f"failed: {len(self.failed)}")
             for line, _ in self.failed:

@@ -18,14 +18,16 @@ from wavlm_meeting.diarization.load import load_pipeline
 from wavlm_meeting.diarization.pipeline import DiarizationPipeline
 from wavlm_meeting.diarization.result import Diarization
 from wavlm_meeting.errors import AudioError, SettingsError
-from wavlm_meeting.files import atomic_write, sha256_of
+from wavlm_meeting.files import sha256_of
+from wavlm_meeting.recipes.card_settings import ABOUT, CARD
 from wavlm_meeting.recipes.diarization_settings import DiarizationRecipeSettings
-from wavlm_meeting.recipes.stages import Stage
-from wavlm_meeting.recipes.voxceleb.corpora import SUFFIXES, find_folder
-from wavlm_meeting.recipes.voxceleb.manifests import write_manifest
-from wavlm_meeting.recipes.voxceleb.reading import Found, ready_recordings
-from wavlm_meeting.recipes.voxceleb.sounds import ROOMS, find_sounds, sound_files
-from wavlm_meeting.recipes.voxceleb.workers import map_of
+from wavlm_meeting.recipes.finding import SUFFIXES, find_folder
+from wavlm_meeting.recipes.manifests import write_manifest
+from wavlm_meeting.recipes.reading import Found, ready_recordings
+from wavlm_meeting.recipes.results import write_table
+from wavlm_meeting.recipes.sounds import ROOMS, find_sounds, sound_files
+from wavlm_meeting.recipes.stages import Stage, training_values
+from wavlm_meeting.recipes.workers import map_of
 from wavlm_meeting.training.diarization_recordings import (
     Conversation,
     Said,
@@ -136,12 +138,11 @@ class DiarizationRecipe:
             Stage("prepare", partial(self.prepare, prepared), self.origin, (prepared.folder,))
         ]
         for name, training in self._trainings().items():
-            values = training.model_dump(exclude={"trainer": {"checkpoint_steps", "log_steps"}})
+            values = training_values(training)
             run = partial(self._train, name, training)
             folder = self.out / name
             stages.append(Stage(name, run, {**begins, **values}, (folder,), everywhere=True))
-        card = {"name", "version", "licence", "description", "storage", "training_data", "tuning"}
-        tuning = settings.model_dump(include=card)
+        tuning = settings.model_dump(include={*CARD, "tuning"})
         return [
             *stages,
             Stage("tune", self._tune, tuning, (self.model,)),
@@ -185,7 +186,7 @@ class DiarizationRecipe:
         heard = hear(pipeline, dev, self.report)
         errors = tune(pipeline, dev, heard, settings.tuning.grids, settings.tuning.collar)
         log.info("tune: DER %.2f %% on %d recordings", 100 * errors.mean(), len(dev))
-        about = settings.model_dump(include={"name", "version", "licence", "description"})
+        about = settings.model_dump(include={*ABOUT})
         training = {"training": settings.training_data.model_dump()}
         write_pipeline(self.model, pipeline, about | training, settings.storage)
 
@@ -201,11 +202,7 @@ class DiarizationRecipe:
             folder.mkdir(parents=True, exist_ok=True)
             for each in found[name][1]:
                 each.write_rttm(folder / f"{each.uri}.rttm")
-        text = self.table(found)
-        with atomic_write(self.results / "results.md") as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        for line in text.splitlines():
-            log.info("%s", line)
+        write_table(self.results / "results.md", self.table(found))
 
 
 def on_device(pipeline: DiarizationPipeline) -> None:
@@ -260,13 +257,13 @@ def _write_speech(data: Path, path: Path, decoded: Path, workers: int) -> None:
             "LibriSpeech beside the corpus."
         )
     with map_of(workers) as work:
-        found = [each for each in work(_speech_in, jobs) if each is not None]
+        found = [each for each in work(speech_in, jobs) if each is not None]
     write_conversations(found, path)
     people = {each.said[0].speaker for each in found}
     log.info("prepare: %d recordings of %d speakers to simulate from", len(found), len(people))
 
 
-def _speech_in(job: tuple[Path, Path, Path]) -> Conversation | None:
+def speech_in(job: tuple[Path, Path, Path]) -> Conversation | None:
     """Find the speech in a recording of one speaker; None if there is none, or it is broken."""
     name, folder, decoded = job
     try:

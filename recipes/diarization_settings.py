@@ -2,9 +2,9 @@
 
 from pydantic import Field, model_validator
 
-from wavlm_meeting.checkpoints.card import Storage, Training
 from wavlm_meeting.config import Settings
 from wavlm_meeting.diarization.settings import DiarizationSettings
+from wavlm_meeting.recipes.card_settings import CardSettings
 from wavlm_meeting.training.diarization_training import DiarizationTrainingSettings
 
 
@@ -24,7 +24,7 @@ class TuningSettings(Settings):
     """Collar of the error rate that counts."""
 
 
-class DiarizationRecipeSettings(Settings):
+class DiarizationRecipeSettings(CardSettings):
     """What recipes for diarization share."""
 
     encoder: str = ""
@@ -41,18 +41,8 @@ class DiarizationRecipeSettings(Settings):
     """How thresholds are chosen."""
     workers: int = Field(0, ge=0)
     """Processes that prepare recordings; 0: one a core."""
-    name: str = "untitled"
-    """Name on the card."""
-    version: str = "1"
-    """Version of the weights."""
-    licence: str = "unknown"
-    """Licence of the weights."""
     description: str = "Says who spoke when."
     """What the card says of it."""
-    storage: Storage = "float32"
-    """Number format of the bundle's parameters."""
-    training_data: Training = Training()
-    """Data with their licences."""
 
     @model_validator(mode="after")
     def _begins_with_one(self) -> "DiarizationRecipeSettings":

@@ -24,7 +24,7 @@ from wavlm_meeting.pretraining.labels import FrameFeatures, best_layer, layer_fe
 from wavlm_meeting.pretraining.mfcc import mfcc_features
 from wavlm_meeting.pretraining.settings import PretrainingSettings
 from wavlm_meeting.recipes.pretraining_settings import ChainSettings, LabelSettings
-from wavlm_meeting.recipes.stages import Stage
+from wavlm_meeting.recipes.stages import Stage, training_values
 from wavlm_meeting.training.labelling import frame_units, make_labels
 from wavlm_meeting.training.pretrain import pretrain
 from wavlm_meeting.training.processes import processes, wait_for_all
@@ -123,7 +123,7 @@ class Chain:
 
     def _train_stage(self, name: str, field: str, settings: PretrainingSettings) -> Stage:
         folder = self.out / name
-        values = settings.model_dump(exclude={"trainer": {"checkpoint_steps", "log_steps"}})
+        values = training_values(settings)
         return Stage(
             name, lambda: self.train(field, folder, settings), values, (folder,), everywhere=True
         )

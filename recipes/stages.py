@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wavlm_meeting.config import Settings
 from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.files import atomic_write
 from wavlm_meeting.training.processes import join_processes, processes, wait_for_all
@@ -33,6 +34,11 @@ class Stage:
     of a path may be a pattern, as in `labels.*`."""
     everywhere: bool = False
     """Whether all processes of torchrun run it, each its part; else the first one alone."""
+
+
+def training_values(training: Settings) -> dict[str, Any]:
+    """Return what a training's result depends on: all but how often it is kept and logged."""
+    return training.model_dump(exclude={"trainer": {"checkpoint_steps", "log_steps"}})
 
 
 def run_stages(stages: Sequence[Stage], out: Path, wanted: str = "") -> None:

@@ -25,9 +25,10 @@ STOREYS = [
     {"wavlm"},
     {"heads"},
     {"checkpoints"},
-    {"diarization", "pretraining", "scoring", "verification"},
+    {"diarization", "pretraining", "scoring", "separation", "verification"},
     {"report", "training"},
-    {"meeting"},
+    {"meeting", "speaker_tracks"},
+    {"tracks"},
     {"wavlm_meeting"},  # the public names
     {"recipes"},
     {"cli"},
@@ -58,7 +59,7 @@ IMPORT_NAMES = {
 """What the base's distributions are imported as."""
 
 EXTRAS_BY_FILE = {
-    *("loss.py", "task.py", "mfcc.py"),
+    *("loss.py", "task.py", "mfcc.py", "perceptual.py"),
     *("pyannote.py", "pyannote_foreign.py", "pyannote_audio.py"),
 }
 """Files that may use an extra, as may `training/`, `recipes/` and bridges, to be named here."""

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from wavlm_meeting.checkpoints import load_encoder
     from wavlm_meeting.diarization import Diarization, diarize, load_pipeline
     from wavlm_meeting.meeting import enroll, name_speakers
+    from wavlm_meeting.separation.load import load_separator
+    from wavlm_meeting.tracks import separate
     from wavlm_meeting.verification.identification import identify, load_identifier
     from wavlm_meeting.verification.load import load_speaker_model
     from wavlm_meeting.verification.verify import verify
@@ -28,8 +30,10 @@ __all__ = [
     "load_encoder",
     "load_identifier",
     "load_pipeline",
+    "load_separator",
     "load_speaker_model",
     "name_speakers",
+    "separate",
     "verify",
 ]
 
@@ -42,8 +46,10 @@ _HOMES = {
     "load_encoder": "wavlm_meeting.checkpoints",
     "load_identifier": "wavlm_meeting.verification.identification",
     "load_pipeline": "wavlm_meeting.diarization",
+    "load_separator": "wavlm_meeting.separation.load",
     "load_speaker_model": "wavlm_meeting.verification.load",
     "name_speakers": "wavlm_meeting.meeting",
+    "separate": "wavlm_meeting.tracks",
     "verify": "wavlm_meeting.verification.verify",
 }
 

@@ -18,7 +18,7 @@ from wavlm_meeting.formats.rttm import read_rttm
 from wavlm_meeting.formats.uem import read_uem
 from wavlm_meeting.recipes.ami.settings import AmiSettings
 from wavlm_meeting.recipes.diarization import Prepared, prepare_material
-from wavlm_meeting.recipes.voxceleb.corpora import find_folder
+from wavlm_meeting.recipes.finding import find_folder
 from wavlm_meeting.training.diarization_recordings import (
     Conversation,
     conversation_of,

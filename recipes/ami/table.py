@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from wavlm_meeting.recipes.ami.settings import DISTANT
 from wavlm_meeting.recipes.diarization import Results
+from wavlm_meeting.recipes.results import table_head, table_row
 from wavlm_meeting.training.diarization_tuning import COLLARS, score
 
 PUBLISHED: Mapping[str, Mapping[str, float]] = {
@@ -19,7 +20,7 @@ def table(results: Results) -> str:
     for collar in COLLARS:
         titles += [f"DER %, collar {collar:g} s", "missed/false/confused"]
     titles += ["JER %", "counts right"]
-    lines = [_row(titles), "|---" * len(titles) + "|"]
+    lines = table_head(titles)
     for microphone, (recordings, found) in results.items():
         figures = score(recordings, found)
         cells = [microphone, "this model", str(figures.recordings)]
@@ -32,12 +33,8 @@ def table(results: Results) -> str:
             f"{100 * figures.counts[0.0].jer:.2f}",
             f"{figures.counted_right} of {figures.recordings}",
         ]
-        lines.append(_row(cells))
+        lines.append(table_row(cells))
         for system, der in PUBLISHED.get(microphone, {}).items():
             blank = [""] * (len(titles) - 4)
-            lines.append(_row([microphone, f"published: {system}", "", f"{der:g}", *blank]))
+            lines.append(table_row([microphone, f"published: {system}", "", f"{der:g}", *blank]))
     return "\n".join(lines) + "\n"
-
-
-def _row(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"

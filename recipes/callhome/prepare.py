@@ -18,7 +18,7 @@ from wavlm_meeting.formats.lines import read_fields
 from wavlm_meeting.formats.rttm import read_rttm
 from wavlm_meeting.recipes.callhome.settings import CallhomeSettings
 from wavlm_meeting.recipes.diarization import Prepared, prepare_material
-from wavlm_meeting.recipes.voxceleb.corpora import find_file
+from wavlm_meeting.recipes.finding import find_file
 from wavlm_meeting.training.diarization_recordings import (
     Conversation,
     conversation_of,

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from wavlm_meeting.diarization.result import Diarization
 from wavlm_meeting.recipes.diarization import Results
+from wavlm_meeting.recipes.results import table_head, table_row
 from wavlm_meeting.training.diarization_recordings import Conversation
 from wavlm_meeting.training.diarization_tuning import Figures, score
 
@@ -23,14 +24,13 @@ def table(results: Results) -> str:
     """Write figures as Markdown, a column for each number of speakers; overlap is scored."""
     ((recordings, found),) = results.values()
     figures = dict(_by_count(recordings, found))
-    lines = [_row([f"DER %, collar {COLLAR:g} s; speakers", *figures])]
-    lines.append("|---" * (len(figures) + 1) + "|")
+    lines = table_head([f"DER %, collar {COLLAR:g} s; speakers", *figures])
     own = [f"{100 * each.counts[COLLAR].der:.2f}" for each in figures.values()]
-    lines.append(_row(["this model", *own]))
+    lines.append(table_row(["this model", *own]))
     for system, ders in PUBLISHED.items():
         cells = [f"{ders[name]:.2f}" if name in ders else "" for name in figures]
-        lines.append(_row([f"published: {system}", *cells]))
-    lines += ["", _row(["this model; speakers", *figures]), "|---" * (len(figures) + 1) + "|"]
+        lines.append(table_row([f"published: {system}", *cells]))
+    lines += ["", *table_head(["this model; speakers", *figures])]
     for title, cells in {
         "calls": [str(each.recordings) for each in figures.values()],
         "missed/false/confused, collar 0.25 s": [_parts(each) for each in figures.values()],
@@ -38,7 +38,7 @@ def table(results: Results) -> str:
         "JER %": [f"{100 * each.counts[0.0].jer:.2f}" for each in figures.values()],
         "counts right": [f"{each.counted_right}" for each in figures.values()],
     }.items():
-        lines.append(_row([title, *cells]))
+        lines.append(table_row([title, *cells]))
     return "\n".join(lines) + "\n"
 
 
@@ -58,7 +58,3 @@ def _parts(figures: Figures) -> str:
     total_s = counts.total_s or 1.0
     wrong = (counts.missed_s, counts.false_alarm_s, counts.confusion_s)
     return "/".join(f"{100 * part / total_s:.1f}" for part in wrong)
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -15,6 +15,7 @@ from wavlm_meeting.files import atomic_write
 from wavlm_meeting.pretraining.settings import PretrainingSettings
 from wavlm_meeting.pretraining.task import PretrainingTask
 from wavlm_meeting.recipes.pretraining import UNITS, Chain
+from wavlm_meeting.recipes.results import write_json
 from wavlm_meeting.recipes.stages import Stage
 from wavlm_meeting.recipes.tiny_pretrain.probe_features import fbank_features
 from wavlm_meeting.recipes.tiny_pretrain.probes import ProbeSettings, probe_features, run_probes
@@ -83,12 +84,12 @@ class Ablation:
         """Train a variant and write what the probes find."""
         encoder = self._encoder(name, seed)
         scores = run_probes(encoder, self.corpus, self.chain.out / "probes", self.probes)
-        write_scores(self.folder / f"{name}-{seed}.json", scores.as_dict())
+        write_json(self.folder / f"{name}-{seed}.json", scores.as_dict())
 
     def _log_mel(self) -> None:
         work = self.chain.out / "probes"
         scores = probe_features(fbank_features(), self.corpus, work, self.probes)
-        write_scores(self.folder / f"{LOG_MEL}.json", scores.as_dict())
+        write_json(self.folder / f"{LOG_MEL}.json", scores.as_dict())
 
     def _encoder(self, name: str, seed: int) -> WavLM:
         second = self.chain.settings.second
@@ -123,13 +124,6 @@ def changed(settings: PretrainingSettings, changes: Mapping[str, Any]) -> Pretra
     for key, value in changes.items():
         values[key] = {**values[key], **value} if isinstance(value, Mapping) else value
     return parse_settings(values, PretrainingSettings, "ablation")
-
-
-def write_scores(path: Path, scores: Mapping[str, Any]) -> None:
-    """Write the probes' scores as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
 
 
 def table(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:

@@ -6,8 +6,9 @@ from pathlib import Path
 from wavlm_meeting.checkpoints.loading import load_encoder
 from wavlm_meeting.recipes.pretraining import Chain
 from wavlm_meeting.recipes.pretraining_settings import ChainSettings, recipe_settings
+from wavlm_meeting.recipes.results import write_json
 from wavlm_meeting.recipes.stages import Stage, run_stages
-from wavlm_meeting.recipes.tiny_pretrain.ablation import Ablation, AblationSettings, write_scores
+from wavlm_meeting.recipes.tiny_pretrain.ablation import Ablation, AblationSettings
 from wavlm_meeting.recipes.tiny_pretrain.probes import ProbeSettings, run_probes
 from wavlm_meeting.recipes.tiny_pretrain.speech import MANIFEST, speech_below
 from wavlm_meeting.training.progress import Report
@@ -55,7 +56,7 @@ def _judged(chain: Chain, data: Path, settings: TinyPretrainSettings) -> list[St
     def probe() -> None:
         encoder = load_encoder(chain.out / "second")
         found = run_probes(encoder, data, chain.out / "probes", probes)
-        write_scores(chain.out / "probes.json", found.as_dict())
+        write_json(chain.out / "probes.json", found.as_dict())
 
     ablation = Ablation(chain, data, settings.ablation, probes)
     return [Stage("probes", probe, probes.model_dump()), *ablation.stages()]

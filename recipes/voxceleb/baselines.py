@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from resemblyzer import VoiceEncoder, preprocess_wav
 from torchaudio.compliance import kaldi
 
-from wavlm_meeting.recipes.voxceleb.manifests import Row
+from wavlm_meeting.recipes.manifests import Row
 from wavlm_meeting.recipes.voxceleb.trials import System, cosine_system
 from wavlm_meeting.units import SAMPLE_RATE
 

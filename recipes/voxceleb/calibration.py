@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.formats.trials import Trials
+from wavlm_meeting.recipes.manifests import Row
 from wavlm_meeting.recipes.voxceleb.embedding import Piece
 from wavlm_meeting.recipes.voxceleb.lists import recording_name
-from wavlm_meeting.recipes.voxceleb.manifests import Row
 from wavlm_meeting.recipes.voxceleb.settings import CalibrationSettings
 
 KINDS = ((True, True), (True, False), (False, False))

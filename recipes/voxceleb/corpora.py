@@ -1,4 +1,4 @@
-"""Finding VoxCeleb1 and 2, trial lists, MUSAN and rooms below one folder, as they are published.
+"""Finding the speakers of VoxCeleb1 and 2 below one folder, as they are published.
 
 However the archives were unpacked (`vox1_dev_wav/wav/`, `vox2/dev/aac/`, all in one `wav/`),
 speakers are folders `id<number>` with a folder for each video: the number tells the corpus,
@@ -15,12 +15,11 @@ from typing import Literal, TypeAlias
 
 from wavlm_meeting.errors import FormatError, SettingsError
 from wavlm_meeting.formats.lines import read_text
+from wavlm_meeting.recipes.finding import SUFFIXES, find_file
 
 Part: TypeAlias = Literal["vox1-dev", "vox1-test", "vox2-dev", "vox2-test"]
 """Published parts; the 40 speakers of VoxCeleb1's test part are those of the trial list O."""
 
-SUFFIXES = (".wav", ".flac", ".opus", ".ogg", ".m4a", ".aac", ".mp3")
-"""Names of recordings; where one is there in several formats, the first is read."""
 SOURCES = "sources.csv"
 """Optional table `speaker,source`, for a corpus of several sources."""
 DEPTH = 4
@@ -77,22 +76,6 @@ def find_speakers(data: Path) -> dict[str, Speaker]:
         name: Speaker(name, _part(own, data), tuple(sorted(own)), sources.get(name, ""))
         for name, own in sorted(folders.items())
     }
-
-
-def find_file(data: Path, name: str) -> Path | None:
-    """Return the file of that name in a folder or up to two levels down, the first by path."""
-    return next(_below(data, name, is_folder=False), None)
-
-
-def find_folder(data: Path, name: str) -> Path | None:
-    """Return the folder of that name (or `a/b`) below a folder, up to two levels down."""
-    return next(_below(data, name, is_folder=True), None)
-
-
-def _below(data: Path, name: str, *, is_folder: bool) -> Iterator[Path]:
-    for pattern in (name, f"*/{name}", f"*/*/{name}"):
-        found = sorted(data.glob(pattern))
-        yield from (path for path in found if (path.is_dir() if is_folder else path.is_file()))
 
 
 def _speaker_folders(folder: Path, depth: int) -> Iterator[Path]:

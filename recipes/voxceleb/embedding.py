@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from wavlm_meeting.recipes.voxceleb.manifests import Row
+from wavlm_meeting.recipes.manifests import Row
 from wavlm_meeting.units import SAMPLE_RATE
 from wavlm_meeting.verification.backend import Voices
 from wavlm_meeting.verification.model import SpeakerModel

@@ -8,6 +8,7 @@ import numpy as np
 
 from wavlm_meeting.files import atomic_write
 from wavlm_meeting.formats.trials import Trials
+from wavlm_meeting.recipes.manifests import read_manifest
 from wavlm_meeting.recipes.voxceleb.calibration import (
     draw_trials,
     listed_trials,
@@ -15,7 +16,6 @@ from wavlm_meeting.recipes.voxceleb.calibration import (
     some_of_each,
 )
 from wavlm_meeting.recipes.voxceleb.embedding import embed_rows
-from wavlm_meeting.recipes.voxceleb.manifests import read_manifest
 from wavlm_meeting.recipes.voxceleb.settings import CalibrationSettings, CohortSettings
 from wavlm_meeting.verification.backend import BackendSettings, fit_backend, save_backend
 from wavlm_meeting.verification.load import load_speaker_model

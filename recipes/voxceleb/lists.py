@@ -6,7 +6,7 @@ from pathlib import Path
 
 from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.formats.trials import Trials, read_trials
-from wavlm_meeting.recipes.voxceleb.corpora import SUFFIXES, find_file
+from wavlm_meeting.recipes.finding import SUFFIXES, find_file
 
 log = logging.getLogger(__name__)
 

@@ -19,20 +19,15 @@ import numpy as np
 
 from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.files import atomic_write
+from wavlm_meeting.recipes.manifests import write_manifest
+from wavlm_meeting.recipes.reading import Found, LeftOut, ready_recordings
+from wavlm_meeting.recipes.sounds import ROOMS, find_sounds, sound_files
 from wavlm_meeting.recipes.voxceleb.corpora import Speaker, find_speakers
 from wavlm_meeting.recipes.voxceleb.lists import find_lists, recording_name
-from wavlm_meeting.recipes.voxceleb.manifests import write_manifest
-from wavlm_meeting.recipes.voxceleb.reading import (
-    Found,
-    LeftOut,
-    ready_recordings,
-    speaker_recordings,
-    wanted_recordings,
-)
+from wavlm_meeting.recipes.voxceleb.reading import speaker_recordings, wanted_recordings
 from wavlm_meeting.recipes.voxceleb.rooms import simulate_rooms
 from wavlm_meeting.recipes.voxceleb.settings import DataSettings
-from wavlm_meeting.recipes.voxceleb.sounds import ROOMS, find_sounds, sound_files
-from wavlm_meeting.recipes.voxceleb.workers import Map, map_of
+from wavlm_meeting.recipes.workers import Map, map_of
 from wavlm_meeting.units import SAMPLE_RATE
 
 CHUNK = 200

@@ -1,6 +1,5 @@
 """Speaker verification on VoxCeleb: WavLM and ECAPA-TDNN, from folders to calibrated scores."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +9,16 @@ from wavlm_meeting.checkpoints.catalog import resolve
 from wavlm_meeting.checkpoints.folders import BACKEND
 from wavlm_meeting.checkpoints.formats import weights_file
 from wavlm_meeting.config import parse_settings
-from wavlm_meeting.files import atomic_write, sha256_of
+from wavlm_meeting.files import sha256_of
+from wavlm_meeting.recipes.card_settings import CARD
+from wavlm_meeting.recipes.finding import find_file
+from wavlm_meeting.recipes.manifests import Row, read_manifest
 from wavlm_meeting.recipes.pretraining_settings import recipe_settings
-from wavlm_meeting.recipes.stages import Stage, run_stages
+from wavlm_meeting.recipes.results import write_table
+from wavlm_meeting.recipes.stages import Stage, run_stages, training_values
 from wavlm_meeting.recipes.voxceleb.baselines import baseline_systems
-from wavlm_meeting.recipes.voxceleb.corpora import find_file
 from wavlm_meeting.recipes.voxceleb.fitting import calibrate, write_cohort
 from wavlm_meeting.recipes.voxceleb.lists import find_lists
-from wavlm_meeting.recipes.voxceleb.manifests import Row, read_manifest
 from wavlm_meeting.recipes.voxceleb.prepare import Prepared, prepare
 from wavlm_meeting.recipes.voxceleb.settings import FBANK, VoxCelebSettings
 from wavlm_meeting.recipes.voxceleb.table import table
@@ -35,8 +36,6 @@ from wavlm_meeting.training.progress import Report
 
 LARGE_MARGIN = "large_margin"
 """The training that is a stage of its own; those before it are one stage, `train`."""
-
-log = logging.getLogger(__name__)
 
 
 def run(
@@ -125,12 +124,7 @@ class VoxCeleb:
     def _train_stage(self, stage: str, names: Sequence[str]) -> Stage:
         """Return a stage of some trainings, which all processes run together."""
         settings = self.settings
-        values = {
-            name: settings.trainings()[name].model_dump(
-                exclude={"trainer": {"checkpoint_steps", "log_steps"}}
-            )
-            for name in names
-        }
+        values = {name: training_values(settings.trainings()[name]) for name in names}
 
         def run_all() -> None:
             for name in names:
@@ -142,8 +136,7 @@ class VoxCeleb:
 
     def _about(self) -> dict[str, Any]:
         """Return what the exported model depends on beside the trainings."""
-        card = {"name", "version", "licence", "description", "training_data"}
-        return self.settings.model_dump(include={*card, "storage", "kept"})
+        return self.settings.model_dump(include={*CARD, "kept"})
 
     def _origin(self) -> Mapping[str, Any]:
         """Return what manifests depend on: the folder, the choice, and the trial lists."""
@@ -184,11 +177,7 @@ class VoxCeleb:
         found = self._try(model_systems(self.model, self.backend, self._rows()), self.results)
         if self.settings.baselines:
             found |= read_figures(self._of_baselines)
-        text = table(found)
-        with atomic_write(self.results / "results.md") as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        for line in text.splitlines():
-            log.info("%s", line)
+        write_table(self.results / "results.md", table(found))
 
     def _rows(self) -> list[Row]:
         return list(read_manifest(self.prepared.tested))

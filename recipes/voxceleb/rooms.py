@@ -14,7 +14,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from wavlm_meeting.files import atomic_write
-from wavlm_meeting.recipes.voxceleb.workers import Map
+from wavlm_meeting.recipes.workers import Map
 from wavlm_meeting.units import SAMPLE_RATE
 
 SIZES_M = ((2.0, 2.0, 2.2), (15.0, 12.0, 4.5))

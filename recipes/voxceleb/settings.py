@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from wavlm_meeting.checkpoints.card import Storage, Training
 from wavlm_meeting.config import Settings, merged
 from wavlm_meeting.heads.speaker import SpeakerConfig
+from wavlm_meeting.recipes.card_settings import CardSettings
 from wavlm_meeting.recipes.voxceleb.corpora import Part
 from wavlm_meeting.training.speaker_training import SpeakerTrainingSettings
 from wavlm_meeting.verification.backend import BackendSettings
@@ -70,7 +70,7 @@ class CalibrationSettings(Settings):
     """Seed of what is drawn."""
 
 
-class VoxCelebSettings(Settings):
+class VoxCelebSettings(CardSettings):
     """The whole recipe.
 
     A table `training` holds what the three trainings share; each of them says what it changes.
@@ -105,18 +105,8 @@ class VoxCelebSettings(Settings):
     """Draws of speakers that confidence intervals come from; 0 for none."""
     baselines: bool = False
     """Whether Resemblyzer and the moments of MFCC are tried on the same lists."""
-    name: str = "untitled"
-    """Name on the card."""
-    version: str = "1"
-    """Version of the weights."""
-    licence: str = "unknown"
-    """Licence of the weights."""
     description: str = "Says what a voice is like."
     """What the card says of it."""
-    storage: Storage = "float32"
-    """Number format of a bundle's parameters."""
-    training_data: Training = Training()
-    """Data with their licences."""
 
     @model_validator(mode="before")
     @classmethod

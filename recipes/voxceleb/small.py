@@ -21,9 +21,9 @@ from pathlib import Path
 from wavlm_meeting.errors import AudioError, SettingsError, WavLMMeetingError
 from wavlm_meeting.files import atomic_write
 from wavlm_meeting.formats.lines import read_fields
+from wavlm_meeting.recipes.reading import LeftOut, decode
 from wavlm_meeting.recipes.voxceleb.corpora import SOURCES
-from wavlm_meeting.recipes.voxceleb.reading import LeftOut, decode
-from wavlm_meeting.recipes.voxceleb.workers import map_of
+from wavlm_meeting.recipes.workers import map_of
 
 MANIFEST = "manifest.csv"
 TRAIN, TRIED = "vox2/dev/wav", "vox1/wav"

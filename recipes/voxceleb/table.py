@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from wavlm_meeting.recipes.results import table_head, table_row
 from wavlm_meeting.recipes.voxceleb.trials import Figures
 from wavlm_meeting.scoring.verification import VerificationScore
 
@@ -23,16 +24,16 @@ def table(figures: Figures) -> str:
     All systems were tried on the same lists.
     """
     names = list(next(iter(figures.values())))
-    lines = [*_head(["EER, %", *names])]
-    lines += [_row([system, *_eers(own, names)]) for system, own in figures.items()]
+    lines = table_head(["EER, %", *names])
+    lines += [table_row([system, *_eers(own, names)]) for system, own in figures.items()]
     for system, rates in PUBLISHED.items():
         if rates.keys() & set(names):
             cells = [f"{rates[name]:g}" if name in rates else "" for name in names]
-            lines.append(_row([f"published: {system}", *cells]))
+            lines.append(table_row([f"published: {system}", *cells]))
     titles = ["list", "system", "trials", "minDCF 0.01", "minDCF 0.05", "Cllr", "min Cllr"]
-    lines += ["", *_head(titles)]
+    lines += ["", *table_head(titles)]
     for name in names:
-        lines += [_row(_details(name, system, own[name])) for system, own in figures.items()]
+        lines += [table_row(_details(name, system, own[name])) for system, own in figures.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -55,12 +56,3 @@ def _with_interval(score: VerificationScore, key: str, factor: float, digits: in
         return text
     low, high = (f"{factor * edge:.{digits}f}" for edge in score.intervals[key])
     return f"{text} ({low} to {high})"
-
-
-def _head(titles: Sequence[str]) -> Iterator[str]:
-    yield _row(titles)
-    yield "|---" * len(titles) + "|"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -16,7 +16,7 @@ from resemblyzer import VoiceEncoder, preprocess_wav
 
 from wavlm_meeting.files import atomic_write
 from wavlm_meeting.recipes.voxceleb.prepare import Prepared
-from wavlm_meeting.recipes.voxceleb.workers import map_of
+from wavlm_meeting.recipes.workers import map_of
 from wavlm_meeting.training.recordings import read_recordings
 from wavlm_meeting.units import SAMPLE_RATE
 

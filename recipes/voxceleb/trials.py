@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wavlm_meeting.files import atomic_write
 from wavlm_meeting.formats.trials import Scores, Trials, write_scores
+from wavlm_meeting.recipes.manifests import Row
+from wavlm_meeting.recipes.results import write_json
 from wavlm_meeting.recipes.voxceleb.embedding import embed_rows
 from wavlm_meeting.recipes.voxceleb.lists import recording_name
-from wavlm_meeting.recipes.voxceleb.manifests import Row
 from wavlm_meeting.report.det import draw_det
 from wavlm_meeting.scoring.verification import VerificationScore, det_curve, score_verification
 from wavlm_meeting.verification.backend import load_backend
@@ -89,8 +89,7 @@ def write_figures(folder: Path, figures: Figures) -> None:
         system: {name: asdict(each) for name, each in own.items()}
         for system, own in figures.items()
     }
-    with atomic_write(folder / RESULTS) as temporary:
-        temporary.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / RESULTS, plain)
 
 
 def read_figures(folder: Path) -> Figures:

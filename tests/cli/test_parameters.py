@@ -12,6 +12,7 @@ from wavlm_meeting.cli import diarize as diarize_command
 from wavlm_meeting.cli import enroll as enroll_command
 from wavlm_meeting.cli import identify as identify_command
 from wavlm_meeting.cli import score as score_command
+from wavlm_meeting.cli import separate as separate_command
 from wavlm_meeting.cli import verify as verify_command
 from wavlm_meeting.meeting import enroll
 from wavlm_meeting.scoring.breakdown import compare_diarization
@@ -48,6 +49,12 @@ TWINS = {
         identify,
         {},
         {"context", "as_json", "quiet", "failed", "progress"},
+    ),
+    "separate": (
+        separate_command.separate,
+        wavlm_meeting.separate,
+        {"files": "path"},
+        {"context", "live", "latency", "quiet"},
     ),
     "compare": (
         compare_command.compare,

@@ -21,10 +21,10 @@ pytest.importorskip("lhotse", reason="recipes need the extra 'train'")
 pytest.importorskip("lightning", reason="recipes need the extra 'train'")
 
 from wavlm_meeting.formats.trials import Trials
+from wavlm_meeting.recipes.manifests import Row, read_manifest
 from wavlm_meeting.recipes.voxceleb.calibration import draw_trials, listed_trials
 from wavlm_meeting.recipes.voxceleb.corpora import find_speakers
 from wavlm_meeting.recipes.voxceleb.lists import recording_name
-from wavlm_meeting.recipes.voxceleb.manifests import Row, read_manifest
 from wavlm_meeting.recipes.voxceleb.prepare import Prepared, prepare
 from wavlm_meeting.recipes.voxceleb.settings import CalibrationSettings, DataSettings
 from wavlm_meeting.recipes.voxceleb.small import lay_out

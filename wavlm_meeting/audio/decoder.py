@@ -22,6 +22,10 @@ class Decoder(Protocol):
     channels: int
     duration_s: float | None
     """What the header says, where it says anything."""
+    container: str
+    """Kind of the file as libsndfile names it (WAV, FLAC, ...); empty for any other."""
+    subtype: str
+    """How samples are stored, as libsndfile names it (PCM_16, ...); empty for any other."""
 
     def chunks(self) -> Iterator[NDArray[np.float32]]:
         """Yield (frames, channels), full scale at 1; raises DecodingStopped where it breaks."""

@@ -44,6 +44,7 @@ class FFmpegDecoder:
         self.channels: int = self._stream.channels
         duration = self._container.duration
         self.duration_s = duration / av.time_base if duration else None
+        self.container = self.subtype = ""
         name = self._container.format.name
         self._trusted = name in _TRUSTED or (name == "mp3" and mp3_states_length(path))
 

@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,6 +17,9 @@ from wavlm_meeting.audio.headers import is_mp4, is_text
 from wavlm_meeting.audio.sndfile import SndfileDecoder
 from wavlm_meeting.errors import AudioError, AudioWarning
 from wavlm_meeting.units import SAMPLE_RATE
+
+Take = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""What is taken of (frames, channels): (frames,) or all of it."""
 
 MINIMUM_S = 0.1
 """Shorter recordings are refused: they hold no syllable."""
@@ -47,6 +50,8 @@ class AudioReader:
         self._decoder = _open_decoder(path)
         self._channel = channel
         self._consumed = False
+        self.frames = 0
+        """Frames decoded so far, at the recording's own rate: all, once blocks() is done."""
         channels = self._decoder.channels
         if channel is not None and not 1 <= channel <= channels:
             self.close()
@@ -58,6 +63,21 @@ class AudioReader:
         """Length in seconds as the header states or suggests it; None where it does not."""
         return self._decoder.duration_s
 
+    @property
+    def rate(self) -> int:
+        """The recording's own frames per second."""
+        return self._decoder.rate
+
+    @property
+    def container(self) -> str:
+        """Kind of the file as libsndfile names it (WAV, FLAC, ...); empty for any other."""
+        return self._decoder.container
+
+    @property
+    def subtype(self) -> str:
+        """How samples are stored, as libsndfile names it (PCM_16, ...); empty for any other."""
+        return self._decoder.subtype
+
     def blocks(self, block_s: float = 10.0) -> Iterator[NDArray[np.float32]]:
         """Yield the samples once, in blocks of about `block_s` seconds.
 
@@ -65,23 +85,13 @@ class AudioReader:
         Raises AudioError for a recording that is too short or holds NaN or infinite samples, and
         gives an AudioWarning where a damaged one ends before its header says.
         """
-        if self._consumed:
-            raise RuntimeError("blocks() gives the recording once; open it again to read it again.")
-        self._consumed = True
-        pending: list[NDArray[np.float32]] = []
-        samples = 0
-        for block in self._resampled(block_s):
-            if len(block):
-                samples += len(block)
-                pending.append(block)
-            if samples >= MINIMUM_S * SAMPLE_RATE:
-                yield from pending
-                pending.clear()
-        if samples < MINIMUM_S * SAMPLE_RATE:
-            raise AudioError(
-                f"{self.source}: only {samples / SAMPLE_RATE:.4f} s of audio; "
-                f"give at least {MINIMUM_S} s."
-            )
+        return self._checked(self._resampled(block_s, 1, self._mixed))
+
+    def channel_blocks(self, block_s: float = 10.0) -> Iterator[NDArray[np.float32]]:
+        """Yield all channels (C, n), also where one was picked, as `blocks` does their mean."""
+        channels = self._decoder.channels
+        for block in self._checked(self._resampled(block_s, channels, np.asarray)):
+            yield np.ascontiguousarray(block.T)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -100,21 +110,44 @@ class AudioReader:
         """Close the file."""
         self.close()
 
-    def _resampled(self, block_s: float) -> Iterator[NDArray[np.float32]]:
-        """Yield blocks at 16 kHz; a recording at 16 kHz passes unaltered."""
+    def _checked(self, blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+        """Pass blocks on, once; raises AudioError if they are too short together."""
+        if self._consumed:
+            raise RuntimeError("blocks() gives the recording once; open it again to read it again.")
+        self._consumed = True
+        pending: list[NDArray[np.float32]] = []
+        samples = 0
+        for block in blocks:
+            if len(block):
+                samples += len(block)
+                pending.append(block)
+            if samples >= MINIMUM_S * SAMPLE_RATE:
+                yield from pending
+                pending.clear()
+        if samples < MINIMUM_S * SAMPLE_RATE:
+            raise AudioError(
+                f"{self.source}: only {samples / SAMPLE_RATE:.4f} s of audio; "
+                f"give at least {MINIMUM_S} s."
+            )
+
+    def _resampled(
+        self, block_s: float, channels: int, take: Take
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield blocks at 16 kHz of what is taken; a recording at 16 kHz passes unaltered."""
         rate = self._decoder.rate
         if rate == SAMPLE_RATE:
-            yield from self._mono(block_s)
+            yield from self._taken(block_s, take)
             return
-        resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-        for block in self._mono(block_s):
+        resampler = soxr.ResampleStream(rate, SAMPLE_RATE, channels, dtype="float32", quality="HQ")
+        block = np.zeros((0, channels), np.float32)
+        for block in self._taken(block_s, take):
             yield resampler.resample_chunk(block)
-        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        yield resampler.resample_chunk(np.zeros_like(block[:0]), last=True)
 
-    def _mono(self, block_s: float) -> Iterator[NDArray[np.float32]]:
-        """Yield finite mono blocks at the recording's own rate."""
+    def _taken(self, block_s: float, take: Take) -> Iterator[NDArray[np.float32]]:
+        """Yield finite blocks at the recording's own rate of what is taken of its channels."""
         rate = self._decoder.rate
-        frames = gathered = 0
+        gathered = 0
         chunks: list[NDArray[np.float32]] = []
         stopped = False
         try:
@@ -122,17 +155,17 @@ class AudioReader:
                 chunks.append(chunk)
                 gathered += len(chunk)
                 if gathered >= block_s * rate:
-                    yield self._mixed(np.concatenate(chunks), frames)
-                    frames, gathered = frames + gathered, 0
+                    yield self._finite(take(np.concatenate(chunks)))
+                    gathered = 0
                     chunks.clear()
         except DecodingStopped:
             stopped = True
         if chunks:
-            yield self._mixed(np.concatenate(chunks), frames)
+            yield self._finite(take(np.concatenate(chunks)))
         if stopped:
-            self._report_break((frames + gathered) / rate)
+            self._report_break(self.frames / rate)
 
-    def _mixed(self, block: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
+    def _mixed(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn (frames, channels) into (frames,): the picked channel or the mean of all."""
         channels = block.shape[1]
         first = 0 if self._channel is None else self._channel - 1
@@ -142,13 +175,20 @@ class AudioReader:
             for column in range(1, channels):
                 mono += block[:, column]
             mono /= channels
-        if not np.isfinite(mono).all():
-            place_s = (frames + int(np.argmin(np.isfinite(mono)))) / self._decoder.rate
+        return mono
+
+    def _finite(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Count a block (frames,) or (frames, channels); raises AudioError if it is not finite."""
+        finite = np.isfinite(block)
+        if not finite.all():
+            place = np.argwhere(~finite)[0, 0]
+            place_s = (self.frames + int(place)) / self._decoder.rate
             raise AudioError(
                 f"{self.source}: NaN or infinite samples at {place_s:.3f} s; "
                 "export the recording again."
             )
-        return mono
+        self.frames += len(block)
+        return block
 
     def _report_break(self, end_s: float) -> None:
         """Warn that the data ends at `end_s`; raises AudioError if next to nothing is left."""

@@ -37,6 +37,8 @@ class SndfileDecoder:
         self.rate: int = self._file.samplerate
         self.channels: int = self._file.channels
         self.duration_s: float | None = self._file.frames / self.rate
+        self.container: str = self._file.format
+        self.subtype: str = self._file.subtype
         self._cut = is_cut(path)
 
     def chunks(self) -> Iterator[NDArray[np.float32]]:

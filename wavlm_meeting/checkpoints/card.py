@@ -1,13 +1,16 @@
 """The card of a model: what it is, what it may be used for, what it was made of, how good it is."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from wavlm_meeting.checkpoints.folders import CARD
+from wavlm_meeting.checkpoints.toml import dumps
 from wavlm_meeting.config import Settings, read_toml
 from wavlm_meeting.errors import CheckpointError, SettingsError
+from wavlm_meeting.files import atomic_write
 from wavlm_meeting.wavlm.config import WavLMConfig
 
 Storage = Literal["float32", "float16", "bfloat16"]
@@ -74,3 +77,11 @@ def read_card(folder: str | Path) -> Card:
         return read_toml(Path(folder) / CARD, Card)
     except SettingsError as error:
         raise CheckpointError(str(error)) from None
+
+
+def note_figures(folder: str | Path, figures: Mapping[str, float | str]) -> None:
+    """Add to what a bundle's card says of its quality; raises CheckpointError without a card."""
+    card = read_card(folder)
+    card = card.model_copy(update={"figures": {**card.figures, **figures}})
+    with atomic_write(Path(folder) / CARD) as temporary:
+        temporary.write_text(dumps(card.model_dump(mode="json")), encoding="utf-8")

@@ -5,11 +5,12 @@ A training's folder holds `run.toml`, the card of the model that is being made, 
 are sharded.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wavlm_meeting.checkpoints.bundle import ENCODER, Bundle
 from wavlm_meeting.checkpoints.card import Card
@@ -92,6 +93,31 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ]
         return weights
     return _read_parts(last)
+
+
+def load_parts(folder: Path, parts: Mapping[str, nn.Module]) -> None:
+    """Load the newest weights of a training into its parts, by what it calls them, ready to run.
+
+    Raises CheckpointError if there are none, or they are another model's.
+    """
+    weights = read_weights(folder)
+    for part, module in parts.items():
+        prefix = f"{part}."
+        own = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
+        load_state(module, own, folder)
+        module.eval()
+
+
+def load_state(module: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
+    """Load all weights of a module; raises CheckpointError if those in `folder` are not its own."""
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise CheckpointError(
+            f"{folder}: holds the training of another model ({reason}); name another folder, or "
+            "build the model that it was trained as."
+        ) from None
 
 
 def _read_parts(last: Path) -> dict[str, Tensor]:

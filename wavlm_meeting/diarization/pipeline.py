@@ -5,7 +5,7 @@ F frames of the recording, K its speakers.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from wavlm_meeting.diarization.settings import DiarizationSettings
 from wavlm_meeting.diarization.turns import FrameTimes, Likeness, one_at_a_time, turns_of
 from wavlm_meeting.errors import AudioError, AudioWarning, SettingsError, SpeakerCountWarning
 from wavlm_meeting.units import SAMPLE_RATE
-from wavlm_meeting.wavlm.model import WavLM
+from wavlm_meeting.wavlm.model import EncoderOutput, WavLM
 
 Source = str | Path | NDArray[np.floating] | Tensor
 """A file, or mono samples (N,) at 16 kHz."""
@@ -96,7 +96,7 @@ class DiarizationPipeline:
             SettingsError: The numbers of speakers contradict each other, or another is out of
                 range.
         """
-        settings = _asked(self.settings, clustering, min_turn_s, min_gap_s)
+        settings = self.asked(clustering, min_turn_s, min_gap_s)
         least, most = speaker_bounds(num_speakers, min_speakers, max_speakers)
         uri = Path(source).stem if isinstance(source, str | Path) else "waveform"
         with self.open_journal(journal, source, channel) as windows:
@@ -105,20 +105,42 @@ class DiarizationPipeline:
                 raise AudioError(f"{uri}: nothing to analyse; give a recording of 0.1 s or more.")
             return self.assemble(uri, heard, least, most, settings, exclusive=exclusive)
 
+    def asked(
+        self,
+        clustering: str | None = None,
+        min_turn_s: float | None = None,
+        min_gap_s: float | None = None,
+    ) -> DiarizationSettings:
+        """Return the settings with what a call asks for; raises SettingsError if it cannot be."""
+        asked = {"turn_s": min_turn_s, "gap_s": min_gap_s}
+        for name, value in asked.items():
+            if value is not None and not 0 <= value < float("inf"):
+                raise SettingsError(f"min_{name} is {value}: give 0 or more seconds.")
+        values = {name: value for name, value in asked.items() if value is not None}
+        method = {} if clustering is None else {"clustering": {"method": clustering}}
+        above = merged(self.settings.model_dump(), {**values, **method})
+        return parse_settings(above, DiarizationSettings, "diarize")
+
     def analyse(self, windows: Iterable[Window]) -> Iterator[LocalSpeakers]:
         """Run encoder and heads once over each window."""
-        for batch in _batches(windows):
-            samples = torch.from_numpy(np.stack([window.samples for window in batch]))
-            valid = torch.tensor([window.valid for window in batch])
-            whole = bool((valid == samples.shape[1]).all())
-            yield from self._pass(batch, samples, None if whole else valid)
+        for batch in batches(windows):
+            yield from self.local_speakers(batch, self.encode(batch))
 
     @torch.inference_mode()
-    def _pass(
-        self, batch: list[Window], samples: Tensor, valid: Tensor | None
-    ) -> Iterator[LocalSpeakers]:
+    def encode(self, batch: Sequence[Window]) -> EncoderOutput:
+        """Run the encoder alone on windows, for this task and any other."""
         device = self.encoder.mask_embedding.device
-        encoded = self.encoder(samples.to(device), None if valid is None else valid.to(device))
+        samples = torch.from_numpy(np.stack([window.samples for window in batch])).to(device)
+        valid = torch.tensor([window.valid for window in batch])
+        whole = bool((valid == samples.shape[1]).all())
+        encoded: EncoderOutput = self.encoder(samples, None if whole else valid.to(device))
+        return encoded
+
+    @torch.inference_mode()
+    def local_speakers(
+        self, batch: Sequence[Window], encoded: EncoderOutput
+    ) -> Iterator[LocalSpeakers]:
+        """Run the heads alone on windows that `encode` has heard."""
         local = self.heads.local(encoded.hidden_states, encoded.frame_lengths)
         activity, embeddings = _kept(local.activity), _kept(local.embeddings)
         features = None if local.features is None else _kept(local.features)
@@ -140,7 +162,7 @@ class DiarizationPipeline:
 
         What this model heard of the recording before is in it, as whole batches.
         """
-        window, hop = self._sizes()
+        window, hop = self.sizes()
         shape = Shape(
             frames=self.encoder.config.frame_count(window),
             speakers=self.settings.local_speakers,
@@ -186,7 +208,7 @@ class DiarizationPipeline:
         total_s: float | None,
         progress: Progress | None,
     ) -> None:
-        window, hop = self._sizes()
+        window, hop = self.sizes()
 
         def count(windows: Iterable[Window]) -> Iterator[Window]:
             for item in windows:
@@ -199,7 +221,7 @@ class DiarizationPipeline:
             if progress is not None:
                 progress(min(local.start + window, heard.samples) / SAMPLE_RATE, total_s)
 
-    def _sizes(self) -> tuple[int, int]:
+    def sizes(self) -> tuple[int, int]:
         """Return window and hop in samples, the hop a whole number of frames."""
         frame = self.encoder.config.hop
         hop = max(1, round(self.settings.hop_s * SAMPLE_RATE / frame)) * frame
@@ -252,7 +274,7 @@ class DiarizationPipeline:
             clusters.labels,
             voices.speech_s,
             voices.first_frames,
-            self.encoder.config.frame_count(self._sizes()[0]),
+            self.encoder.config.frame_count(self.sizes()[0]),
         )
         named = one_at_a_time(activity, decided, least_frames) if exclusive else decided
         turns = turns_of(activity, named, shared, times, likeness)
@@ -290,23 +312,6 @@ def speaker_bounds(
     return least, max_speakers
 
 
-def _asked(
-    settings: DiarizationSettings,
-    clustering: str | None,
-    min_turn_s: float | None,
-    min_gap_s: float | None,
-) -> DiarizationSettings:
-    """Return the settings with what a call asks for; raises SettingsError if it cannot be."""
-    asked = {"turn_s": min_turn_s, "gap_s": min_gap_s}
-    for name, value in asked.items():
-        if value is not None and not 0 <= value < float("inf"):
-            raise SettingsError(f"min_{name} is {value}: give 0 or more seconds.")
-    values = {name: value for name, value in asked.items() if value is not None}
-    method = {} if clustering is None else {"clustering": {"method": clustering}}
-    above = {**values, **method}
-    return parse_settings(merged(settings.model_dump(), above), DiarizationSettings, "diarize")
-
-
 def _warn_about(uri: str, found: int, least: int) -> None:
     if not found:
         warnings.warn(f"{uri}: no speech found.", AudioWarning, stacklevel=4)
@@ -315,7 +320,7 @@ def _warn_about(uri: str, found: int, least: int) -> None:
         warnings.warn(message, SpeakerCountWarning, stacklevel=4)
 
 
-def _batches(windows: Iterable[Window]) -> Iterator[list[Window]]:
+def batches(windows: Iterable[Window]) -> Iterator[list[Window]]:
     """Group windows for one encoder pass."""
     group: list[Window] = []
     for window in windows:

@@ -89,7 +89,7 @@ class ConversationBatches(IterableDataset[Batch]):
         self.encoder, self.local_speakers = encoder, local_speakers
         self.seed, self.first = seed, first
         self.length = int((settings.window_s or window_s) * SAMPLE_RATE)
-        self.voices = _voices(speech)
+        self.voices = voices_of(speech)
         people = {self._person(each, name): None for each in real for name in each.speakers}
         self.classes = {name: number for number, name in enumerate([*self.voices, *people])}
         durations = np.array([each.duration_s for each in real])
@@ -235,7 +235,7 @@ def draw_mixture(
     return draw_scene(rng, length, list(voices), placements, settings, noises)
 
 
-def _voices(speech: Sequence[Conversation]) -> dict[str, list[Utterance]]:
+def voices_of(speech: Sequence[Conversation]) -> dict[str, list[Utterance]]:
     """Return the utterances of each speaker; raises SettingsError for one with several speakers."""
     voices: dict[str, list[Utterance]] = {}
     for index, each in enumerate(speech):

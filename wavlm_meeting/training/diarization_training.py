@@ -10,14 +10,14 @@ from pydantic import Field
 
 from wavlm_meeting.checkpoints.bundle import ENCODER, write_bundle
 from wavlm_meeting.checkpoints.card import Card, Storage
-from wavlm_meeting.checkpoints.trainings import read_weights, steps_done
+from wavlm_meeting.checkpoints.trainings import load_parts, steps_done
 from wavlm_meeting.config import Settings
 from wavlm_meeting.diarization.load import PART
 from wavlm_meeting.diarization.model import build_heads
 from wavlm_meeting.diarization.pipeline import DiarizationPipeline
 from wavlm_meeting.diarization.settings import DiarizationSettings
 from wavlm_meeting.diarization.task import TaskSettings, build_task
-from wavlm_meeting.errors import CheckpointError, SettingsError
+from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.training.augmentation import AugmentationSettings, Augmenter
 from wavlm_meeting.training.diarization_data import ConversationBatches, ConversationBatchSettings
 from wavlm_meeting.training.diarization_recordings import read_conversations
@@ -25,9 +25,6 @@ from wavlm_meeting.training.progress import Progress, Report
 from wavlm_meeting.training.recordings import gather, read_recordings
 from wavlm_meeting.training.trainer import fit
 from wavlm_meeting.wavlm.model import WavLM
-
-PARTS = ("encoder.", "heads.")
-"""What a training calls the parts of the model."""
 
 
 class DiarizationTrainerSettings(Settings):
@@ -171,17 +168,7 @@ def load_trained(folder: Path, pipeline: DiarizationPipeline) -> None:
 
     Raises CheckpointError if there are none, or they are another model's.
     """
-    weights = read_weights(folder)
-    for prefix, module in zip(PARTS, (pipeline.encoder, pipeline.heads), strict=True):
-        own = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
-        try:
-            module.load_state_dict(own)
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1].strip()
-            raise CheckpointError(
-                f"{folder}: holds the training of another model ({reason}); name another folder."
-            ) from None
-        module.eval()
+    load_parts(folder, {"encoder": pipeline.encoder, "heads": pipeline.heads})
 
 
 def write_pipeline(

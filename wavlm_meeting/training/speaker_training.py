@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import torch
 from pydantic import Field
 
-from wavlm_meeting.checkpoints.trainings import read_weights, steps_done
+from wavlm_meeting.checkpoints.trainings import load_parts, load_state, read_weights, steps_done
 from wavlm_meeting.config import Settings
 from wavlm_meeting.errors import CheckpointError, SettingsError
 from wavlm_meeting.files import atomic_write
@@ -20,7 +19,7 @@ from wavlm_meeting.verification.task import SpeakerTask, TaskSettings
 
 CLASSES = "classes.txt"
 """Says, in the folder of a training, whose directions were learned: a name in each line."""
-CENTRES, MODEL = "classes.centres", "model."
+CENTRES, MODEL = "classes.centres", "model"
 """What a training calls its sub-centres and the parts of its model."""
 
 
@@ -122,11 +121,9 @@ def load_trained(folder: Path, model: SpeakerModel) -> None:
 
     Raises CheckpointError if there are none, or they are another model's.
     """
-    weights = read_weights(folder)
-    own = {n.removeprefix(MODEL): w for n, w in weights.items() if n.startswith(MODEL)}
-    _load(model, own, folder)
+    load_parts(folder, {MODEL: model})
     model.requires_grad_(requires_grad=False)
-    model.to("cpu").eval()
+    model.to("cpu")
 
 
 def begin_with(task: SpeakerTask, start: Path, classes: list[str]) -> None:
@@ -148,7 +145,7 @@ def begin_with(task: SpeakerTask, start: Path, classes: list[str]) -> None:
         if name not in kept or kept[name].shape != weights[name].shape:
             weights.pop(name)  # this stage has no teacher, or another
     fresh = {name: weight for name, weight in kept.items() if name.startswith("to_teacher.")}
-    _load(task, {**fresh, **weights, CENTRES: centres}, start)
+    load_state(task, {**fresh, **weights, CENTRES: centres}, start)
 
 
 def _check(settings: SpeakerTrainingSettings, batches: SpeakerBatches) -> None:
@@ -185,16 +182,4 @@ def _read_classes(folder: Path) -> list[str]:
     except FileNotFoundError:
         raise CheckpointError(
             f"{folder}: not the folder of a speaker training; {CLASSES} is missing."
-        ) from None
-
-
-def _load(module: torch.nn.Module, weights: dict[str, torch.Tensor], where: Path) -> None:
-    """Load all weights of a module; raises CheckpointError if they are not its own."""
-    try:
-        module.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise CheckpointError(
-            f"{where}: holds the training of another model ({reason}); build the model that it "
-            "was trained as."
         ) from None

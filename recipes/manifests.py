@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from lhotse import AudioSource, CutSet, MonoCut, Recording, SupervisionSegment
 
 from wavlm_meeting.files import atomic_write
-from wavlm_meeting.recipes.voxceleb.reading import Found
+from wavlm_meeting.recipes.reading import Found
 from wavlm_meeting.units import SAMPLE_RATE
 
 

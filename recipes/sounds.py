@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from wavlm_meeting.recipes.voxceleb.corpora import SUFFIXES, find_folder
+from wavlm_meeting.recipes.finding import SUFFIXES, find_folder
 from wavlm_meeting.training.sources import files_below
 
 ROOMS = "rooms"

@@ -1,0 +1,110 @@
+"""Beams against torchaudio's, and what MVDR promises."""
+
+import pytest
+import torch
+import torchaudio.functional as F
+from torch import Tensor
+
+from wavlm_meeting.separation.beamforming import beamform, covariances, mvdr_weights
+
+# B batch, C microphones, J talkers, T frames, F bins
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    """Draw complex noise."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, dtype=torch.complex64, generator=generator)
+
+
+def draw_masks(*shape: int, seed: int = 1) -> Tensor:
+    """Draw masks that sum to one over the dimension before the last two."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator).mul(3).softmax(dim=-3)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 7])
+@pytest.mark.parametrize("level", [1e-3, 1.0])
+def test_covariances_and_weights_are_torchaudios(channels: int, level: float) -> None:
+    """Masked covariances, Souden's weights and the beams are torchaudio's, to 1e-4."""
+    spectra = level * draw(2, channels, 60, 9)
+    masks = draw_masks(2, 3, 60, 9)
+    theirs = spectra.transpose(2, 3)  # (B, C, F, T)
+    found, beams = covariances(spectra, masks), beamform(spectra, masks, 0, 1e-7)
+    for talker in range(2):
+        other = masks.sum(dim=1) - masks[:, talker]
+        target = F.psd(theirs, masks[:, talker].transpose(1, 2))
+        interference = F.psd(theirs, other.transpose(1, 2))
+        assert torch.allclose(found[:, talker], target, rtol=1e-4, atol=1e-4 * level**2)
+        # Doubles, and no floor that stands for the level of another recording.
+        weights = F.mvdr_weights_souden(
+            target.to(torch.complex128), interference.to(torch.complex128), 0, eps=1e-20
+        )
+        ours = mvdr_weights(target, interference, 0, 1e-7)
+        scale = weights.abs().max()
+        assert (ours - weights).abs().max() < 1e-4 * scale + 1e-7 / level**2
+        applied = F.apply_beamforming(ours, theirs).transpose(1, 2)
+        assert torch.allclose(beams[:, talker], applied, rtol=1e-4, atol=1e-4 * level)
+
+
+@pytest.mark.parametrize("reference", [0, 3])
+def test_the_target_is_not_distorted(reference: int) -> None:
+    """A source of one direction is kept as the reference hears it: w^H d = d_reference."""
+    steering, noise = draw(9, 5), draw(9, 5, 40, seed=2)
+    target = steering[:, :, None] @ steering[:, None].conj()
+    weights = mvdr_weights(target, noise @ noise.mH, reference)
+    kept = (weights.conj() * steering).sum(dim=-1)
+    assert torch.allclose(kept, steering[:, reference], rtol=1e-4, atol=1e-4)
+
+
+def test_no_distortionless_beam_lets_less_through() -> None:
+    """Of all weights that keep the target, these leave the least interference."""
+    steering, noise = draw(9, 5), draw(9, 5, 40, seed=2)
+    interference = noise @ noise.mH
+    target = steering[:, :, None] @ steering[:, None].conj()
+    weights = mvdr_weights(target, interference, 0, 0.0)[..., None]  # (F, C, 1)
+    other = draw(9, 5, 1, seed=3)
+    direction = steering[..., None]
+    other = other - direction @ (direction.mH @ other) / (direction.mH @ direction)
+    best = (weights.mH @ interference @ weights).real
+    for step in (-0.1, 0.1):
+        moved = weights + step * other
+        assert ((moved.mH @ interference @ moved).real > best).all()
+
+
+def test_beams_do_not_depend_on_the_level() -> None:
+    """Twice the sound gives twice the beam, whisper or full scale."""
+    spectra, masks = draw(1, 4, 60, 9), draw_masks(1, 3, 60, 9)
+    beams = beamform(spectra, masks, 0)
+    for level in (1e-4, 2.0):
+        found = beamform(level * spectra, masks, 0)
+        assert torch.allclose(found, level * beams, rtol=1e-3, atol=1e-3 * level)
+
+
+def test_two_talkers_of_two_directions_are_told_apart() -> None:
+    """With the right masks, errors are 10 dB below the talker, and less than masks alone leave."""
+    speech = draw(2, 200, 9, seed=4)
+    talks = torch.rand(2, 200, 9, generator=torch.Generator().manual_seed(5)) < 0.6
+    speech = speech * talks
+    images = draw(2, 4, 1, 9, seed=6) * speech[:, None]  # (J, C, T, F)
+    noise = 0.01 * draw(4, 200, 9, seed=7)
+    power = torch.cat([images[:, 0], noise[:1]]).abs().square()
+    mixture, masks = images.sum(dim=0) + noise, power / power.sum(dim=0)
+
+    def errors(found: Tensor) -> Tensor:
+        return (found - images[:, 0]).abs().square().sum(dim=(1, 2))
+
+    beamed = errors(beamform(mixture, masks, 0))
+    assert (beamed < 0.1 * errors(torch.zeros(()))).all()
+    assert (beamed < errors(masks[:2] * mixture[0])).all()
+
+
+def test_silence_gives_silence() -> None:
+    """All-zero spectra, and masks of zero, give zeros and no NaN."""
+    silent = torch.zeros(1, 3, 20, 9, dtype=torch.complex64)
+    assert not beamform(silent, draw_masks(1, 3, 20, 9), 0).any()
+    masks = torch.zeros(1, 3, 20, 9)
+    masks[:, 2] = 1
+    assert not beamform(draw(1, 3, 20, 9), masks, 0).any()
+    alone = torch.zeros(1, 3, 20, 9)
+    alone[:, 0] = 1
+    assert beamform(draw(1, 3, 20, 9), alone, 0).isfinite().all()
