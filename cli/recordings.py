@@ -55,7 +55,7 @@ def refuse_replacing(recordings: Iterable[str], out: Path, ending: str) -> None:
     by_stem = {Path(recording).stem: recording for recording in recordings}
     for stem, recording in by_stem.items():
         result = re.fullmatch(f"(.+){ending}", stem)
-        if result and result[1] in by_stem and Path(recording).resolve().parent == out.resolve():
+        if result and result[1] in by_stem and Path(recording).parent.resolve() == out.resolve():
             raise SettingsError(
                 f"{recording} could be replaced by what is made of {by_stem[result[1]]}; name "
                 "another folder by --out."

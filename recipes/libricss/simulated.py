@@ -55,6 +55,8 @@ PAUSE_S = (0.1, 1.0)
 FRAME = SAMPLE_RATE // 100
 ALONE_S = 1.0
 """Shorter stretches of one talker are not compared."""
+CLEAN_DB = 30.0
+"""SI-SDR from which on a sound is clean: where noise pauses, a mixture has 70 dB."""
 ECHO_S = 0.3
 """So long before and after somebody talks, nobody else counts as alone."""
 BETWEEN_S = 3.0
@@ -207,12 +209,13 @@ def score_alone(
 
 
 def _levels(scores: Sequence[SeparationScore]) -> tuple[float, float]:
-    """Return the mean SI-SDR of the mixtures and of the tracks, over all talkers."""
+    """Return the mean SI-SDR of mixtures and of tracks, each counted up to CLEAN_DB."""
     after, gain = (
         np.array([value for score in scores for value in score.figures[name]], np.float64)
         for name in ("si_sdr", "si_sdr_improvement")
     )
-    return float((after - gain).mean()), float(after.mean())
+    before, after = np.minimum(after - gain, CLEAN_DB), np.minimum(after, CLEAN_DB)
+    return float(before.mean()), float(after.mean())
 
 
 def alone_stretches(conversation: Conversation) -> Iterator[tuple[int, int, int]]:
