@@ -270,13 +270,11 @@ def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
 
 def both_trainings(before: Training, now: Training) -> Training:
     """Return what a model was made from by two recipes, one after the other."""
+    recipes = dict.fromkeys((*before.recipe.split(", then "), now.recipe))
     return Training(
-        data=(*before.data, *(each for each in now.data if each not in before.data)),
-        teachers=(
-            *before.teachers,
-            *(each for each in now.teachers if each not in before.teachers),
-        ),
-        recipe=", then ".join(each.recipe for each in (before, now) if each.recipe),
+        data=tuple(dict.fromkeys((*before.data, *now.data))),
+        teachers=tuple(dict.fromkeys((*before.teachers, *now.teachers))),
+        recipe=", then ".join(name for name in recipes if name),
     )
 
 
