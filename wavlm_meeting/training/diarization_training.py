@@ -6,7 +6,6 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from pydantic import Field
 
 from wavlm_meeting.checkpoints.bundle import ENCODER, write_bundle
 from wavlm_meeting.checkpoints.card import Card, Storage
@@ -23,21 +22,8 @@ from wavlm_meeting.training.diarization_data import ConversationBatches, Convers
 from wavlm_meeting.training.diarization_recordings import read_conversations
 from wavlm_meeting.training.progress import Progress, Report
 from wavlm_meeting.training.recordings import gather, read_recordings
-from wavlm_meeting.training.trainer import fit
+from wavlm_meeting.training.trainer import TrainerSettings, fit
 from wavlm_meeting.wavlm.model import WavLM
-
-
-class DiarizationTrainerSettings(Settings):
-    """How the work is spread and kept."""
-
-    accumulate: int = Field(1, ge=1)
-    """Batches of each device for one update of the weights."""
-    checkpoint_steps: int = Field(200, ge=1)
-    """Updates from one checkpoint to the next; the last two are kept."""
-    log_steps: int = Field(10, ge=1)
-    """Updates from one line of the log to the next."""
-    workers: int = Field(1, ge=0)
-    """Processes of each device that read and render windows."""
 
 
 class DiarizationTrainingSettings(Settings):
@@ -61,7 +47,7 @@ class DiarizationTrainingSettings(Settings):
     )
     """What happens to windows of real recordings on their way to the model: they have rooms and
     noise already. Babble would be speech that no reference knows of."""
-    trainer: DiarizationTrainerSettings = DiarizationTrainerSettings()
+    trainer: TrainerSettings = TrainerSettings()
     """How the work is spread and kept."""
 
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import torch
-from pydantic import Field
 
 from wavlm_meeting.audio.simulate import Samples
 from wavlm_meeting.checkpoints.trainings import load_parts, steps_done
@@ -17,25 +16,12 @@ from wavlm_meeting.training.recordings import Recordings, read_recordings
 from wavlm_meeting.training.separation_data import MixtureBatches, MixtureBatchSettings
 from wavlm_meeting.training.separation_rooms import RoomPool
 from wavlm_meeting.training.separation_speech import read_speech
-from wavlm_meeting.training.trainer import fit
+from wavlm_meeting.training.trainer import TrainerSettings, fit
 from wavlm_meeting.wavlm.config import WavLMConfig
 from wavlm_meeting.wavlm.model import WavLM
 
 DECODED = "decoded"
 """Folder of decoded speech below that of a training, where no other is given."""
-
-
-class SeparationTrainerSettings(Settings):
-    """How the work is spread and kept."""
-
-    accumulate: int = Field(1, ge=1)
-    """Batches of each device for one update of the weights."""
-    checkpoint_steps: int = Field(200, ge=1)
-    """Updates from one checkpoint to the next; the last two are kept."""
-    log_steps: int = Field(10, ge=1)
-    """Updates from one line of the log to the next."""
-    workers: int = Field(1, ge=0)
-    """Processes of each device that render mixtures."""
 
 
 class SeparationTrainingSettings(Settings):
@@ -47,7 +33,7 @@ class SeparationTrainingSettings(Settings):
     """Objective and optimiser."""
     batches: MixtureBatchSettings = MixtureBatchSettings()
     """How batches are drawn."""
-    trainer: SeparationTrainerSettings = SeparationTrainerSettings()
+    trainer: TrainerSettings = TrainerSettings()
     """How the work is spread and kept."""
 
 

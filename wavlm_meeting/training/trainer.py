@@ -7,12 +7,27 @@ from typing import Any, Literal
 import lightning
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+from pydantic import Field
 from torch.utils.data import DataLoader, IterableDataset
 
 from wavlm_meeting.checkpoints.trainings import last_checkpoint, steps_done
+from wavlm_meeting.config import Settings
 from wavlm_meeting.training.log import LineLogger
 from wavlm_meeting.training.processes import processes, processes_here
 from wavlm_meeting.training.saving import Saver
+
+
+class TrainerSettings(Settings):
+    """How the work of a training is spread and kept."""
+
+    accumulate: int = Field(1, ge=1)
+    """Batches of each device for one update of the weights."""
+    checkpoint_steps: int = Field(200, ge=1)
+    """Updates from one checkpoint to the next; the last two are kept."""
+    log_steps: int = Field(10, ge=1)
+    """Updates from one line of the log to the next."""
+    workers: int = Field(1, ge=0)
+    """Processes of each device that read and render what is heard."""
 
 
 def fit(
