@@ -3,6 +3,8 @@
 B batch (any leading shape), C microphones, J talkers, T frames, F bins.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -12,7 +14,13 @@ SMALLEST = 1e-30
 """Added where silence would divide by zero; far below the power of any sound."""
 
 
-def beamform(spectra: Tensor, masks: Tensor, reference: int, loading: float = LOADING) -> Tensor:
+def beamform(
+    spectra: Tensor,
+    masks: Tensor,
+    reference: int,
+    beam: Literal["wiener", "mvdr"] = "wiener",
+    loading: float = LOADING,
+) -> Tensor:
     """Return the spectra (B, J, T, F) of the beams towards J talkers, as `reference` hears them.
 
     Args:
@@ -20,12 +28,19 @@ def beamform(spectra: Tensor, masks: Tensor, reference: int, loading: float = LO
         masks: (B, J + 1, T, F) from 0 to 1, the last one for noise; what is another's or noise is
             suppressed.
         reference: The microphone whose image of a talker is kept, from 0 on.
+        beam: `wiener` has the least error, and leaves alone what has nothing beside it; `mvdr` the
+            least of others among those that keep the sound of one direction as it is.
         loading: Share of the trace that is added to the diagonal of what is suppressed.
     """
     talkers = masks[..., :-1, :, :]
     others = masks.sum(dim=-3, keepdim=True) - talkers
     target, interference = covariances(spectra, torch.cat([talkers, others], dim=-3)).chunk(2, -4)
-    weights = mvdr_weights(target, interference, reference, loading)  # (B, J, F, C)
+    if beam == "mvdr":
+        weights = mvdr_weights(target, interference, reference, loading)  # (B, J, F, C)
+    else:
+        heard = talkers.sum(dim=-2)[..., None, None]  # (B, J, F, 1, 1)
+        suppressed = others.sum(dim=-2)[..., None, None]
+        weights = wiener_weights(heard * target, suppressed * interference, reference, loading)
     beams: Tensor = torch.einsum("...jfc,...ctf->...jtf", weights.conj(), spectra)
     return beams
 
@@ -62,6 +77,24 @@ def mvdr_weights(
     ratio = torch.linalg.solve(interference + diagonal[..., None, None] * unit, target)
     weights = ratio[..., reference] / (_trace(ratio) + SMALLEST)[..., None]
     return weights.to(torch.complex64)
+
+
+def wiener_weights(
+    target: Tensor, interference: Tensor, reference: int, loading: float = LOADING
+) -> Tensor:
+    """Return the weights (B, F, C) of the least squared error, from covariances.
+
+    w = (S + N)^-1 S u, with S, N and u as for `mvdr_weights`, but sums over time instead of means.
+    S may have any rank: reverberation comes from everywhere. Without interference w is u. Source:
+    Doclo and Moonen, "GSVD-based optimal filtering for single and multimicrophone speech
+    enhancement" (IEEE TSP 50(9), 2002).
+    """
+    precise = torch.complex128
+    target, both = target.to(precise), (target + interference).to(precise)
+    diagonal = loading * _trace(both).real + SMALLEST
+    unit = torch.eye(target.shape[-1], dtype=precise, device=target.device)
+    weights = torch.linalg.solve(both + diagonal[..., None, None] * unit, target[..., [reference]])
+    return weights[..., 0].to(torch.complex64)
 
 
 def _trace(matrices: Tensor) -> Tensor:

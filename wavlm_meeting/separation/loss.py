@@ -15,6 +15,8 @@ from wavlm_meeting.separation.spectra import power
 
 THRESHOLD = 1e-3
 """Error, as a share of the reference, below which nothing more is gained: 30 dB."""
+HEARD = 0.05
+"""Share of a window's speech from which on a talker is rated beside the other."""
 
 
 def magnitude_losses(
@@ -37,25 +39,29 @@ def magnitude_losses(
 def sdr_losses(
     masks: Tensor, mixture: Tensor, images: Tensor, noise: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Negative signal-to-distortion ratios in dB: of both talkers together, and of noise.
+    """Negative signal-to-distortion ratios in dB: of the talkers, and of noise.
 
-    Parameters as above. A ratio of each talker has no meaning where one is silent, and makes that
-    one's quiet weigh more than anybody's speech; the ratio of the sums over talkers (SA-SDR) does
-    neither. Levels count: tracks keep that of what is heard. Distortion is that of the complex
-    spectra: where the squared windows of `stft` add up to one, that of the waveforms is not larger,
-    and a reference has the same energy in both. Source: von Neumann et al., "SA-SDR: a novel loss
-    function for separation of meeting style data" (ICASSP 2022, arXiv 2110.15581).
+    Parameters as above. Where both talkers are heard, it is the mean of their ratios. A ratio of
+    its own has no meaning for one who is silent, and makes the quiet there weigh more than
+    anybody's speech; the ratio of the sums over talkers (SA-SDR) does neither and stands for it
+    where one of them is below HEARD. Levels count: tracks keep that of what is heard. Distortion is
+    that of the complex spectra: where the squared windows of `stft` add up to one, that of the
+    waveforms is not larger, and a reference has the same energy in both. Source: von Neumann et
+    al., "SA-SDR: a novel loss function for separation of meeting style data" (ICASSP 2022, arXiv
+    2110.15581).
     """
     references = torch.cat([images, noise[:, None]], dim=1)
     errors = pairwise_errors(masks, mixture, references)
     energy, whole = power(references).sum(dim=(2, 3)), power(mixture).sum(dim=(1, 2))
-    said, pairs = energy[:, :-1].sum(dim=1), errors[:, :-1, :-1]
-    talkers = PITLossWrapper(
-        _as_given,
-        pit_from="pw_mtx",
-        perm_reduce=lambda tried: distortion(tried.sum(dim=-1).T, said, whole).T,
+    said, pairs = energy[:, :-1], errors[:, :-1, :-1]
+    ratios = distortion(pairs.permute(1, 2, 0), said.T, whole).permute(2, 0, 1)
+    each, _ = PITLossWrapper.find_best_perm(ratios)  # (B,)
+    together, _ = PITLossWrapper.find_best_perm(
+        pairs, perm_reduce=lambda tried: distortion(tried.sum(dim=-1).T, said.sum(dim=1), whole).T
     )
-    return talkers(pairs, pairs), distortion(errors[:, -1, -1], energy[:, -1], whole).mean()
+    both = (said > HEARD * said.sum(dim=1, keepdim=True)).all(dim=1)
+    talkers = torch.where(both, each, together).mean()
+    return talkers, distortion(errors[:, -1, -1], energy[:, -1], whole).mean()
 
 
 def pairwise_errors(masks: Tensor, mixture: Tensor, references: Tensor) -> Tensor:

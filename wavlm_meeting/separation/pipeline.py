@@ -18,6 +18,7 @@ from wavlm_meeting.separation.beamforming import beamform
 from wavlm_meeting.separation.levels import no_louder_than, without_crosstalk
 from wavlm_meeting.separation.model import TALKERS, SeparationHead
 from wavlm_meeting.separation.settings import SeparationSettings
+from wavlm_meeting.separation.spatial import spatial_masks
 from wavlm_meeting.separation.spectra import frame_count, istft, stft
 from wavlm_meeting.separation.stitching import Cuts, Stitcher
 from wavlm_meeting.units import SAMPLE_RATE
@@ -150,15 +151,16 @@ class SeparationPipeline:
         frame_lengths: Tensor | None,
         reference: int,
     ) -> Samples:
-        """Return the tracks (B, J, W) of samples (B, C, W): masked, or beams no louder."""
+        """Return the tracks (B, J, W) of samples (B, C, W): masked, or beams."""
         fft, hop, length = self.head.fft, self.head.hop, samples.shape[-1]
         spectra = stft(samples, fft, hop)  # (B, C, T, F)
         heard = spectra[:, reference]
         masks: Tensor = self.head(heard, hidden_states, frame_lengths)  # (B, J + 1, T, F)
         tracks = istft(masks[:, :TALKERS] * heard[:, None], length, fft, hop)
         if samples.shape[1] > 1:
-            beams = istft(beamform(spectra, masks, reference), length, fft, hop)
-            tracks = no_louder_than(beams, tracks)
+            masks, beam = spatial_masks(spectra, masks), self.settings.beam
+            beams = istft(beamform(spectra, masks, reference, beam), length, fft, hop)
+            tracks = no_louder_than(beams, tracks) if beam == "mvdr" else beams
         found: Samples = without_crosstalk(tracks).cpu().numpy()
         return found
 

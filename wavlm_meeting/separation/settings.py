@@ -1,6 +1,6 @@
 """Sizes of the separation head, and how a recording is cut into windows."""
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -32,6 +32,9 @@ class SeparationSettings(Settings):
     """Width of their feed-forward parts."""
     kernel: int = Field(33, ge=1)
     """Frames that their convolutions see; an odd number."""
+    beam: Literal["wiener", "mvdr"] = "wiener"
+    """What several microphones form: beams of the least error, or minimum variance without
+    distortion, which recognisers of speech may like better."""
     window_s: float = Field(2.4, gt=0)
     """Length of a window."""
     history_s: float = Field(1.2, ge=0)

@@ -1,11 +1,18 @@
-"""Beams against torchaudio's, and what MVDR promises."""
+"""Beams against torchaudio's, and what MVDR and Wiener's filter promise."""
+
+from typing import Literal
 
 import pytest
 import torch
 import torchaudio.functional as F
 from torch import Tensor
 
-from wavlm_meeting.separation.beamforming import beamform, covariances, mvdr_weights
+from wavlm_meeting.separation.beamforming import (
+    beamform,
+    covariances,
+    mvdr_weights,
+    wiener_weights,
+)
 
 # B batch, C microphones, J talkers, T frames, F bins
 
@@ -29,7 +36,7 @@ def test_covariances_and_weights_are_torchaudios(channels: int, level: float) ->
     spectra = level * draw(2, channels, 60, 9)
     masks = draw_masks(2, 3, 60, 9)
     theirs = spectra.transpose(2, 3)  # (B, C, F, T)
-    found, beams = covariances(spectra, masks), beamform(spectra, masks, 0, 1e-7)
+    found, beams = covariances(spectra, masks), beamform(spectra, masks, 0, "mvdr", 1e-7)
     for talker in range(2):
         other = masks.sum(dim=1) - masks[:, talker]
         target = F.psd(theirs, masks[:, talker].transpose(1, 2))
@@ -71,16 +78,51 @@ def test_no_distortionless_beam_lets_less_through() -> None:
         assert ((moved.mH @ interference @ moved).real > best).all()
 
 
-def test_beams_do_not_depend_on_the_level() -> None:
+def test_no_beam_has_a_smaller_error_than_wieners() -> None:
+    """E|w^H y - s|^2 of target and interference that are not correlated is at its minimum."""
+    target, interference = (each @ each.mH for each in (draw(9, 5, 40), draw(9, 5, 40, seed=2)))
+    weights = wiener_weights(target, interference, 1, 0.0)
+
+    def errors(w: Tensor) -> Tensor:
+        unit = torch.eye(5)[1].to(w)
+        kept, left = (w - unit)[..., None], w[..., None]
+        return (kept.mH @ target @ kept + left.mH @ interference @ left).real.flatten()
+
+    for seed in range(4):
+        moved = weights + 0.05 * draw(9, 5, seed=seed)
+        assert (errors(moved) > errors(weights)).all()
+
+
+def test_what_has_nothing_beside_it_is_left_alone() -> None:
+    """A lone talker whose sound comes from everywhere is what the reference hears."""
+    spectra, masks = draw(1, 4, 60, 9), torch.zeros(1, 3, 60, 9)
+    masks[:, 0] = 1
+    beams = beamform(spectra, masks, 2)
+    torch.testing.assert_close(beams[:, 0], spectra[:, 2], atol=1e-3, rtol=1e-3)
+    assert not beams[:, 1].any()
+
+
+def test_one_microphone_has_wieners_gain() -> None:
+    """S / (S + N), each the energy under its mask."""
+    spectra, masks = draw(1, 1, 60, 9), draw_masks(1, 3, 60, 9)
+    energy = (masks * spectra.abs().square()).sum(dim=2)  # (B, J + 1, F)
+    gains = energy[:, :2] / energy.sum(dim=1, keepdim=True)
+    found = beamform(spectra, masks, 0, loading=0.0)
+    torch.testing.assert_close(found, gains[:, :, None] * spectra, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("beam", ["wiener", "mvdr"])
+def test_beams_do_not_depend_on_the_level(beam: Literal["wiener", "mvdr"]) -> None:
     """Twice the sound gives twice the beam, whisper or full scale."""
     spectra, masks = draw(1, 4, 60, 9), draw_masks(1, 3, 60, 9)
-    beams = beamform(spectra, masks, 0)
+    beams = beamform(spectra, masks, 0, beam)
     for level in (1e-4, 2.0):
-        found = beamform(level * spectra, masks, 0)
+        found = beamform(level * spectra, masks, 0, beam)
         assert torch.allclose(found, level * beams, rtol=1e-3, atol=1e-3 * level)
 
 
-def test_two_talkers_of_two_directions_are_told_apart() -> None:
+@pytest.mark.parametrize("beam", ["wiener", "mvdr"])
+def test_two_talkers_of_two_directions_are_told_apart(beam: Literal["wiener", "mvdr"]) -> None:
     """With the right masks, errors are 10 dB below the talker, and less than masks alone leave."""
     speech = draw(2, 200, 9, seed=4)
     talks = torch.rand(2, 200, 9, generator=torch.Generator().manual_seed(5)) < 0.6
@@ -93,18 +135,19 @@ def test_two_talkers_of_two_directions_are_told_apart() -> None:
     def errors(found: Tensor) -> Tensor:
         return (found - images[:, 0]).abs().square().sum(dim=(1, 2))
 
-    beamed = errors(beamform(mixture, masks, 0))
+    beamed = errors(beamform(mixture, masks, 0, beam))
     assert (beamed < 0.1 * errors(torch.zeros(()))).all()
     assert (beamed < errors(masks[:2] * mixture[0])).all()
 
 
-def test_silence_gives_silence() -> None:
+@pytest.mark.parametrize("beam", ["wiener", "mvdr"])
+def test_silence_gives_silence(beam: Literal["wiener", "mvdr"]) -> None:
     """All-zero spectra, and masks of zero, give zeros and no NaN."""
     silent = torch.zeros(1, 3, 20, 9, dtype=torch.complex64)
-    assert not beamform(silent, draw_masks(1, 3, 20, 9), 0).any()
+    assert not beamform(silent, draw_masks(1, 3, 20, 9), 0, beam).any()
     masks = torch.zeros(1, 3, 20, 9)
     masks[:, 2] = 1
-    assert not beamform(draw(1, 3, 20, 9), masks, 0).any()
+    assert not beamform(draw(1, 3, 20, 9), masks, 0, beam).any()
     alone = torch.zeros(1, 3, 20, 9)
     alone[:, 0] = 1
-    assert beamform(draw(1, 3, 20, 9), alone, 0).isfinite().all()
+    assert beamform(draw(1, 3, 20, 9), alone, 0, beam).isfinite().all()
