@@ -21,15 +21,23 @@ TALKER_DB = -15.0
 _UNIT = round(UNIT_S * SAMPLE_RATE)
 
 
-def without_crosstalk(tracks: Tensor) -> Tensor:
+def without_crosstalk(tracks: Tensor, judged: Tensor | None = None) -> Tensor:
     """Put what one talker leaves on the other tracks back onto the loudest; tracks (B, J, N).
+
+    How loud each is, is judged by other tracks of the same talkers, `judged` (B, J, N), if given:
+    beams of few microphones let through more of others than masks do.
 
     Who talks alone is then on one track, whole, and the others are silent. Between the two levels
     above, a part is moved; the sum of all tracks stays what it is. The loudest takes what the
     others lose because it is one talker's: streams of a single talker are merged in Wang and Wang,
     "Count and separate" (ICASSP 2021), where a network counts.
     """
-    levels = 10 * local_power(tracks).clamp(min=torch.finfo(tracks.dtype).tiny).log10()
+    levels = (
+        10
+        * local_power(tracks if judged is None else judged)
+        .clamp(min=torch.finfo(tracks.dtype).tiny)
+        .log10()
+    )
     loudest = levels.amax(dim=1, keepdim=True)
     kept = ((levels - loudest - CROSSTALK_DB) / (TALKER_DB - CROSSTALK_DB)).clamp(0, 1)
     takes = F.one_hot(levels.argmax(dim=1), tracks.shape[1]).transpose(1, 2).to(tracks)

@@ -156,12 +156,18 @@ class SeparationPipeline:
         spectra = stft(samples, fft, hop)  # (B, C, T, F)
         heard = spectra[:, reference]
         masks: Tensor = self.head(heard, hidden_states, frame_lengths)  # (B, J + 1, T, F)
-        tracks = istft(masks[:, :TALKERS] * heard[:, None], length, fft, hop)
         if samples.shape[1] > 1:
-            masks, beam = spatial_masks(spectra, masks), self.settings.beam
-            beams = istft(beamform(spectra, masks, reference, beam), length, fft, hop)
-            tracks = no_louder_than(beams, tracks) if beam == "mvdr" else beams
-        found: Samples = without_crosstalk(tracks).cpu().numpy()
+            masks = spatial_masks(spectra, masks)
+        masked = masks[:, :TALKERS] * heard[:, None]
+        tracks = by_masks = istft(masked, length, fft, hop)
+        if samples.shape[1] > 1:
+            beams = beamform(spectra, masks, reference, self.settings.beam)
+            if self.settings.beam == "wiener":
+                # Both aim at the same, and err in unlike ways.
+                tracks = istft((beams + masked) / 2, length, fft, hop)
+            else:
+                tracks = no_louder_than(istft(beams, length, fft, hop), by_masks)
+        found: Samples = without_crosstalk(tracks, by_masks).cpu().numpy()
         return found
 
 

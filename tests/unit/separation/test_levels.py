@@ -40,6 +40,16 @@ def test_a_lone_talker_is_on_one_track_whole() -> None:
     assert not found[0, 0].any()
 
 
+def test_other_tracks_of_the_same_talkers_judge() -> None:
+    """A track that lets much through is crosstalk where masks leave next to nothing."""
+    voice = noise(4 * SECOND)
+    tracks = torch.stack([0.6 * voice, 0.4 * voice])[None]
+    assert torch.equal(without_crosstalk(tracks), tracks)
+    found = without_crosstalk(tracks, torch.stack([voice, 0.01 * voice])[None])
+    assert torch.allclose(found[0, 0], voice, atol=1e-5)
+    assert not found[0, 1].any()
+
+
 def test_two_talkers_are_left_alone() -> None:
     """Voices whose levels are 8 dB apart stay as they are, to the bit."""
     tracks = noise(2, 2, 4 * SECOND)
