@@ -13,9 +13,9 @@ UNIT_S = 0.05
 """Time for which one value of a level stands; gains are linear in between."""
 AROUND_S = 0.8
 """Time over which levels are means: words and the pauses between them."""
-CROSSTALK_DB = -20.0
+CROSSTALK_DB = -10.0
 """Level of a track beside the loudest one at which all of it is crosstalk."""
-TALKER_DB = -15.0
+TALKER_DB = -6.0
 """Level from which on it is a talker of its own."""
 
 _UNIT = round(UNIT_S * SAMPLE_RATE)
