@@ -10,6 +10,9 @@ from torch import Tensor
 
 LOADING = 1e-5
 """Diagonal loading, as a share of the trace: how far the estimates of short windows are trusted."""
+FLOOR = 0.03
+"""Least interference for MVDR, from everywhere, as a share of the talker: what lies below is mostly
+the talker's own sound, and whoever suppresses that has 1/C of it left."""
 SMALLEST = 1e-30
 """Added where silence would divide by zero; far below the power of any sound."""
 
@@ -35,12 +38,14 @@ def beamform(
     talkers = masks[..., :-1, :, :]
     others = masks.sum(dim=-3, keepdim=True) - talkers
     target, interference = covariances(spectra, torch.cat([talkers, others], dim=-3)).chunk(2, -4)
+    target = target * talkers.sum(dim=-2)[..., None, None]  # (B, J, F, C, C)
+    interference = interference * others.sum(dim=-2)[..., None, None]
     if beam == "mvdr":
+        floor = FLOOR * _trace(target).real / target.shape[-1]
+        interference = interference + torch.diag_embed(floor[..., None].expand_as(target[..., 0]))
         weights = mvdr_weights(target, interference, reference, loading)  # (B, J, F, C)
     else:
-        heard = talkers.sum(dim=-2)[..., None, None]  # (B, J, F, 1, 1)
-        suppressed = others.sum(dim=-2)[..., None, None]
-        weights = wiener_weights(heard * target, suppressed * interference, reference, loading)
+        weights = wiener_weights(target, interference, reference, loading)
     beams: Tensor = torch.einsum("...jfc,...ctf->...jtf", weights.conj(), spectra)
     return beams
 

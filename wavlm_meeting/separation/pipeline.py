@@ -158,15 +158,13 @@ class SeparationPipeline:
         masks: Tensor = self.head(heard, hidden_states, frame_lengths)  # (B, J + 1, T, F)
         if samples.shape[1] > 1:
             masks = spatial_masks(spectra, masks)
-        masked = masks[:, :TALKERS] * heard[:, None]
-        tracks = by_masks = istft(masked, length, fft, hop)
+        tracks = by_masks = istft(masks[:, :TALKERS] * heard[:, None], length, fft, hop)
         if samples.shape[1] > 1:
-            beams = beamform(spectra, masks, reference, self.settings.beam)
-            if self.settings.beam == "wiener":
-                # Both aim at the same, and err in unlike ways.
-                tracks = istft((beams + masked) / 2, length, fft, hop)
-            else:
-                tracks = no_louder_than(istft(beams, length, fft, hop), by_masks)
+            beam = self.settings.beam
+            beams = istft(beamform(spectra, masks, reference, beam), length, fft, hop)
+            # Wiener's beams and masks aim at the same, and err in unlike ways.
+            mean = (beams + by_masks) / 2
+            tracks = mean if beam == "wiener" else no_louder_than(beams, by_masks)
         found: Samples = without_crosstalk(tracks, by_masks).cpu().numpy()
         return found
 

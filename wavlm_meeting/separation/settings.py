@@ -33,8 +33,8 @@ class SeparationSettings(Settings):
     kernel: int = Field(33, ge=1)
     """Frames that their convolutions see; an odd number."""
     beam: Literal["wiener", "mvdr"] = "wiener"
-    """What several microphones form: beams of the least error, or minimum variance without
-    distortion, which recognisers of speech may like better."""
+    """What several microphones form: the mean of masks and beams of the least error, or
+    minimum variance without distortion, as in Chen et al. (arXiv 2008.05773)."""
     window_s: float = Field(2.4, gt=0)
     """Length of a window."""
     history_s: float = Field(1.2, ge=0)
