@@ -22,6 +22,7 @@ from wavlm_meeting.cli.options import (
     MinTurn,
     Model,
     NumSpeakers,
+    Precision,
     Quiet,
     RegisterFile,
     Threshold,
@@ -37,7 +38,9 @@ from wavlm_meeting.errors import SettingsError
 if TYPE_CHECKING:
     from wavlm_meeting.formats import DiarizationDocument
 
-LIVE = {"files", "model", "max_speakers", "channel", "out", "live", "latency", "device"}
+LIVE = {"files", "model", "max_speakers", "channel", "out", "live", "latency", "device"} | {
+    "precision"
+}
 """Parameters that `diarize --live` takes; the command `live` has more of its own."""
 WORTH_TELLING = 0.005
 """Least probability of a number of speakers that is shown: less would round to 0 %."""
@@ -78,6 +81,7 @@ def diarize(
         typer.Option("--resume", help="Go on where a run was cut short; skip what is written."),
     ] = False,
     device: Device = "auto",
+    precision: Precision = "float32",
     identify: Annotated[
         bool, typer.Option("--identify", help="Put the names of the register's voices on turns.")
     ] = False,
@@ -102,7 +106,16 @@ def diarize(
     """
     if live:
         (source,) = _alone(context, files)
-        listen_live(source, model, latency, max_speakers, channel, out=out, device=device)
+        listen_live(
+            source,
+            model,
+            latency,
+            max_speakers,
+            channel,
+            out=out,
+            device=device,
+            precision=precision,
+        )
         return
     if latency is not None:
         raise SettingsError("--latency: a recording is heard whole; add --live to have it live.")
@@ -124,7 +137,7 @@ def diarize(
     from wavlm_meeting.diarization.load import load_diarizer
     from wavlm_meeting.formats import document_of
 
-    diarizer = load_diarizer(model, device)
+    diarizer = load_diarizer(model, device, precision)
     name = None
     if identify:
         from wavlm_meeting.meeting import name_speakers

@@ -26,6 +26,7 @@ from wavlm_meeting.cli.options import (
     Latency,
     MaxSpeakers,
     Model,
+    Precision,
     make_folder,
 )
 from wavlm_meeting.cli.output import show_line, show_note
@@ -60,6 +61,7 @@ def live(
     ] = None,
     as_json: AsJson = False,
     device: Device = "auto",
+    precision: Precision = "float32",
 ) -> None:
     """Say who speaks: a line for each piece of a turn, which no later line takes back.
 
@@ -75,7 +77,7 @@ def live(
 
     # Whatever stops the work is found before anybody speaks.
     stream = StreamingDiarization(
-        load_pipeline(model, device=device),
+        load_pipeline(model, device, precision),
         latency_s=LATENCY_S if latency is None else latency,
         max_speakers=max_speakers,
     )

@@ -7,6 +7,7 @@ import typer
 
 from wavlm_meeting.cli import (
     compare,
+    compress,
     diarize,
     doctor,
     embed,
@@ -63,6 +64,7 @@ app.command("transcript", short_help="Put speakers on words.", no_args_is_help=T
 )
 app.add_typer(turns.app, name="turns")
 app.add_typer(finetune.app, name="finetune")
+app.command("compress", short_help="Make a model smaller.", no_args_is_help=True)(compress.compress)
 app.add_typer(report.app, name="report")
 app.add_typer(models.app, name="models")
 app.command(

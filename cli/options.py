@@ -14,6 +14,12 @@ Model = Annotated[
 Device = Annotated[
     str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute; auto takes a GPU if any.")
 ]
+Precision = Annotated[
+    Literal["float32", "bfloat16", "int8"],
+    typer.Option(
+        help="Numbers to compute in: bfloat16 and int8 are faster where the CPU has products."
+    ),
+]
 Channel = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="Channel to use, from 1; default: the mean of all."),

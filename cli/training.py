@@ -8,6 +8,8 @@ from wavlm_meeting.cli.output import status_bar
 
 SHOWN = {
     "loss/prediction": "loss {:.2f}",
+    "loss/distillation": "loss {:.2f}",
+    "size": "size {:.0%}",
     "loss/accuracy": "right {:.1%}",
     "loss/perplexity": "codes {:.0f}",
     "gate/scale_mean": "gate {:.2f}",

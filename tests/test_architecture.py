@@ -18,14 +18,14 @@ HOMES = {
     "wavlm_meeting.recipes": ROOT / "recipes",
 }
 
-BASIS = {"errors", "units", "config", "files", "devices"}
+BASIS = {"errors", "units", "config", "files", "devices", "optimizer"}
 STOREYS = [
     BASIS,
     {"audio", "formats", "doctor"},
     {"wavlm"},
     {"heads"},
     {"checkpoints"},
-    {"diarization", "pretraining", "scoring", "separation", "verification"},
+    {"compression", "diarization", "pretraining", "scoring", "separation", "verification"},
     {"report", "training"},
     {"meeting", "speaker_tracks"},
     {"tracks"},

@@ -8,15 +8,20 @@ import typer
 
 from wavlm_meeting.config import read_toml
 from wavlm_meeting.recipes.tiny.baseline import baseline
-from wavlm_meeting.recipes.tiny.export import export
+from wavlm_meeting.recipes.tiny.channels import channels
+from wavlm_meeting.recipes.tiny.evidence import evidence
+from wavlm_meeting.recipes.tiny.export import SEPARATED, export, trained_pipeline
 from wavlm_meeting.recipes.tiny.prepare import prepare
+from wavlm_meeting.recipes.tiny.pretrain import PRETRAINED, pretrain, pretrained
+from wavlm_meeting.recipes.tiny.separate import separate
 from wavlm_meeting.recipes.tiny.settings import TinySettings
 from wavlm_meeting.recipes.tiny.train import train
 
 SHIPPED = Path(__file__).with_name("tiny.toml")
-STAGES = ("prepare", "train", "export")
-BASELINE = "baseline"
-"""A further stage, which no other needs: what the teachers reach by themselves."""
+STAGES = ("prepare", "pretrain", "train", "separate", "export")
+FURTHER = ("channels", "baseline", "evidence")
+"""Stages that no other needs: training speech through codecs, what the teachers reach by
+themselves, and the table of a bundle beside them."""
 
 
 def main(
@@ -32,6 +37,15 @@ def main(
     stages: Annotated[str, typer.Option(help="Stages to run, with commas between.")] = ",".join(
         STAGES
     ),
+    rooms: Annotated[
+        Path | None, typer.Option(help="Simulated rooms for 'separate', as libricss makes them.")
+    ] = None,
+    ablations: Annotated[
+        str, typer.Option(help="Bundles that 'evidence' puts beside: NAME=BUNDLE, commas between.")
+    ] = "",
+    workers: Annotated[
+        int, typer.Option(help="Processes of 'channels' and 'evidence'; 0 is one a core.", min=0)
+    ] = 0,
 ) -> None:
     """Run the stages; each one that is done is left as it is."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -40,15 +54,39 @@ def main(
     for stage in stages.split(","):
         if stage == "prepare":
             prepare(corpus, work)
+        elif stage == "pretrain":
+            pretrain(work, folder / PRETRAINED, chosen)
         elif stage == "train":
-            train(work, folder, chosen, start)
+            train(work, folder, chosen, start or pretrained(folder))
+        elif stage == "separate":
+            if chosen.separation is not None:
+                encoder = trained_pipeline(folder, chosen).encoder
+                separate(work, folder / SEPARATED, encoder, chosen.separation, rooms)
         elif stage == "export":
             export(corpus, work, folder, chosen, target, start)
-        elif stage == BASELINE:
-            baseline(corpus, work, chosen)
         else:
-            known = ", ".join((*STAGES, BASELINE))
-            raise typer.BadParameter(f"no stage '{stage}': there are {known}.")
+            bundle = target if "export" in stages.split(",") else start
+            _further(stage, corpus, work, chosen, bundle, ablations, workers)
+
+
+def _further(
+    stage: str,
+    corpus: Path,
+    work: Path,
+    settings: TinySettings,
+    bundle: Path | None,
+    ablations: str,
+    workers: int,
+) -> None:
+    if stage == "channels":
+        channels(work, workers)
+    elif stage == "baseline":
+        baseline(corpus, work, settings)
+    elif stage == "evidence":
+        typer.echo(evidence(corpus, work, settings, bundle, ablations, workers))
+    else:
+        known = ", ".join((*STAGES, *FURTHER))
+        raise typer.BadParameter(f"no stage '{stage}': there are {known}.")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
 """What the teachers reach by themselves on the reported sets: the baseline of the embedded model.
 
 silero-vad finds speech, Resemblyzer describes windows of 1.6 s of it, average linkage joins them up
-to the threshold that is best on dev; one speaker at a time. Sets and scoring are those of `export`.
+to the threshold that is best on dev; one speaker at a time. Trials are scored by the cosine of what
+Resemblyzer makes of whole recordings as they are, as in the figures that the bar was set by. Sets
+and scoring are those of `export`; `evidence` reads what is written.
 """
 
 import logging
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +18,18 @@ from resemblyzer import VoiceEncoder
 from resemblyzer.audio import normalize_volume
 from scipy.cluster.hierarchy import fcluster, linkage
 
+from wavlm_meeting.audio.simulate import Samples
+from wavlm_meeting.recipes.results import write_json
 from wavlm_meeting.recipes.tiny.evaluate import Recording, meetings, score_found, simulated
+from wavlm_meeting.recipes.tiny.evidence import TEACHERS
+from wavlm_meeting.recipes.tiny.figures import (
+    MEETING_SPLITS,
+    MEETINGS,
+    SIMULATED,
+    Figures,
+    percent,
+    trial_figures,
+)
 from wavlm_meeting.recipes.tiny.prepare import find_speech
 from wavlm_meeting.recipes.tiny.settings import TinySettings
 from wavlm_meeting.units import SAMPLE_RATE
@@ -62,23 +77,33 @@ class TeacherDiarization:
         return found.support()
 
 
-def baseline(corpus: Path, work: Path, settings: TinySettings) -> dict[str, float]:
-    """Choose the threshold on dev; return and log the DER of each reported set."""
+def baseline(corpus: Path, work: Path, settings: TinySettings) -> Figures:
+    """Choose the threshold on dev; return, log and write the figures of each reported set."""
     voices = VoiceEncoder("cpu", verbose=False)
     sets = {split: simulated(work, split, settings.evaluation) for split in ("dev", "test")}
-    sets["meetings"] = meetings(corpus)
+    sets |= {f"meetings{name}": meetings(corpus, of) for name, of in MEETING_SPLITS.items()}
     heard = {name: _listen(recordings, voices) for name, recordings in sets.items()}
     on_dev = {t: _der(sets["dev"], heard["dev"], t) for t in THRESHOLDS}
     threshold = min(on_dev, key=on_dev.__getitem__)
     log.info("baseline: threshold %g", threshold)
-    figures = {
-        "dev": on_dev[threshold],
-        "test": _der(sets["test"], heard["test"], threshold),
-        "meetings": _der(sets["meetings"], heard["meetings"], threshold, corpus),
-    }
-    for name, figure in figures.items():
-        log.info("baseline: %s: DER %.2f %%", name, 100 * figure)
-    return figures
+    figures: Figures = {}
+    for name, recordings in sets.items():
+        if recordings:
+            is_real = name not in ("dev", "test")
+            der = _der(recordings, heard[name], threshold, corpus if is_real else None)
+            log.info("baseline: %s: DER %.2f %%", name, 100 * der)
+            of = name.removeprefix("meetings")
+            figures[MEETINGS.format(of, 0.0) if is_real else SIMULATED.format(name)] = percent(der)
+    rates = trial_figures(partial(_embed, voices), corpus)
+    for name, rate in rates.items():
+        log.info("baseline: %s: %s", name, rate)
+    write_json(work / TEACHERS, figures | rates)
+    return figures | rates
+
+
+def _embed(voices: VoiceEncoder, waveforms: Sequence[Samples]) -> NDArray[np.float32]:
+    """Return Resemblyzer's embeddings (M, 256) of recordings, which have unit length."""
+    return np.stack([voices.embed_utterance(waveform) for waveform in waveforms])
 
 
 def _listen(recordings: list[Recording], voices: VoiceEncoder) -> list[TeacherDiarization | None]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from wavlm_meeting.audio.simulate import Utterance
 from wavlm_meeting.errors import SettingsError
+from wavlm_meeting.recipes.tiny.channels import CODECS, CODED
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,15 @@ class Collection:
     """The real recordings of conversations: each speaker's turns, all in the same samples."""
     labelled: list[str]
     """Speakers with at least two utterances, in a fixed order: the classes of training."""
+    coded_samples: NDArray[np.int16] | None = None
+    """The same samples after a codec, laid out alike, if there are any."""
+    coded: NDArray[np.bool_] | None = None
+    """(utterances,) which of them have such a copy."""
 
-    def audio(self, index: int) -> NDArray[np.int16]:
-        """Return the samples of an utterance or noise."""
-        return self.samples[self.starts[index] : self.starts[index] + self.lengths[index]]
+    def audio(self, index: int, *, coded: bool = False) -> NDArray[np.int16]:
+        """Return the samples of an utterance or noise, or of its copy that went through a codec."""
+        samples = self.coded_samples if coded and self.coded_samples is not None else self.samples
+        return samples[self.starts[index] : self.starts[index] + self.lengths[index]]
 
 
 def load_collection(work: Path, split: str) -> Collection:
@@ -67,7 +73,10 @@ def load_collection(work: Path, split: str) -> Collection:
             if speaker not in voices:
                 sources.setdefault(str(table["source"][index]), []).append(speaker)
             voices.setdefault(speaker, []).append(utterance)
+    coded = work / CODED
     return Collection(
+        coded_samples=np.load(coded, mmap_mode="r") if coded.exists() else None,
+        coded=np.load(work / CODECS)["codec"] != "" if coded.exists() else None,
         samples=np.load(work / "samples.npy", mmap_mode="r"),
         starts=table["start"],
         lengths=table["length"],

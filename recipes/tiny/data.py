@@ -1,14 +1,16 @@
-"""Training windows, drawn and rendered on the fly.
+"""Training windows, drawn as plans; rendered here, or by the batch where the model is.
 
 B batch, N samples, T frames, S local speakers.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from wavlm_meeting.audio.simulate import (
@@ -24,14 +26,49 @@ from wavlm_meeting.diarization.task import Batch
 from wavlm_meeting.recipes.tiny.collection import Collection, draw_speakers
 from wavlm_meeting.recipes.tiny.settings import DataSettings
 from wavlm_meeting.training.diarization_targets import local_targets
+from wavlm_meeting.training.scene_packing import PackedScenes, ScenePacker
+from wavlm_meeting.training.scene_rendering import SceneRenderer
 from wavlm_meeting.units import SAMPLE_RATE
 from wavlm_meeting.wavlm.config import WavLMConfig
 
 Arrays = tuple[NDArray[np.generic], ...]
 
 
-class WindowBatches(IterableDataset[Batch]):
-    """An endless stream of batches; batch number n is the same whatever came before it."""
+class Targets(NamedTuple):
+    """What a batch says of its windows: `Batch` without the waveforms."""
+
+    activities: Tensor
+    classes: Tensor
+    teacher: Tensor
+    voices: Tensor
+    conversations: Tensor
+
+
+class PlannedBatch(NamedTuple):
+    """A batch that is still to be rendered; each scene holds as many windows in a row."""
+
+    scenes: PackedScenes
+    targets: Targets
+
+    def rendered(self, renderer: SceneRenderer) -> Batch:
+        """Return the batch as the model takes it."""
+        heard = renderer.mixtures(self.scenes)
+        return Batch(heard.view(len(self.targets.classes), -1), *self.targets)
+
+
+class Scene(NamedTuple):
+    """A stretch of a conversation, and the targets of each window in it."""
+
+    plan: ConversationPlan
+    windows: list[Arrays]
+
+
+class WindowBatches(IterableDataset[Batch | PlannedBatch]):
+    """An endless stream of batches; batch number n is the same whatever came before it.
+
+    Where `planned`, they are plans for a renderer that has the collection's samples and, if it
+    holds coded copies, those after them.
+    """
 
     def __init__(
         self,
@@ -41,80 +78,129 @@ class WindowBatches(IterableDataset[Batch]):
         local_speakers: int,
         seed: int,
         first: int = 0,
+        *,
+        planned: bool = False,
     ) -> None:
         self.collection, self.settings, self.encoder = collection, settings, encoder
         self.local_speakers, self.seed, self.first = local_speakers, seed, first
+        self.planned = planned
+        self.packer = ScenePacker(collection.samples, collection.starts, collection.lengths)
         self.classes = {name: number for number, name in enumerate(collection.labelled)}
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch | PlannedBatch]:
         worker = get_worker_info()
         number = self.first + (worker.id if worker else 0)
         while True:
             yield self.batch(number)
             number += worker.num_workers if worker else 1
 
-    def batch(self, number: int) -> Batch:
-        """Draw and render batch `number`."""
+    def batch(self, number: int) -> Batch | PlannedBatch:
+        """Draw batch `number`, and render it unless others are to."""
+        scenes = self.scenes(number)
+        per_conversation = self.settings.conversation_windows
+        windows = [window for scene in scenes for window in scene.windows]
+        numbers = np.arange(len(windows)) // per_conversation
+        columns = [np.stack(column) for column in zip(*windows, strict=True)]
+        targets = Targets(*(torch.from_numpy(column) for column in (*columns, numbers)))
+        rng = np.random.default_rng((self.seed, number, 1))
+        shifts = [self._copies(rng, scene.plan) for scene in scenes]
+        if self.planned:
+            packed = self.packer.pack([scene.plan for scene in scenes], shifts)
+            return PlannedBatch(packed, targets)
+        heard = np.stack(
+            [self._render(scene.plan, shift) for scene, shift in zip(scenes, shifts, strict=True)]
+        )
+        return Batch(torch.from_numpy(heard).view(len(windows), -1), *targets)
+
+    def scenes(self, number: int) -> list[Scene]:
+        """Draw what batch `number` holds."""
         settings, rng = self.settings, np.random.default_rng((self.seed, number))
         length_s, count, shares = settings.window_s, settings.batch, settings.speaker_shares
         if number < settings.voice_batches:
             length_s, shares = settings.voice_window_s, (1.0,)
             count = round(count * settings.window_s / length_s)
         length = int(length_s * SAMPLE_RATE)
-        windows = [
-            (*window, np.int64(conversation))
-            for conversation in range(count // settings.conversation_windows)
-            for window in self._conversation(rng, length, shares)
+        return [
+            scene
+            for _ in range(count // settings.conversation_windows)
+            for scene in self._conversation(rng, length, shares)
         ]
-        return Batch(*(torch.from_numpy(np.stack(part)) for part in zip(*windows, strict=True)))
+
+    def _render(self, plan: ConversationPlan, shift: dict[str, int]) -> NDArray[np.float32]:
+        """Render a plan here, from the copies of each speaker's speech that were drawn."""
+        coded = {
+            placement.utterance.index
+            for placement in plan.placements
+            if shift.get(placement.utterance.speaker)
+        }
+        collection = self.collection
+        return render(
+            plan, lambda index: collection.audio(index, coded=index in coded), collection.audio
+        )
+
+    def _copies(self, rng: np.random.Generator, plan: ConversationPlan) -> dict[str, int]:
+        """Draw of whom the copies that went through a codec are heard, where there are any.
+
+        They lie as many samples further on as there are samples without.
+        """
+        collection, share = self.collection, self.settings.coded
+        if collection.coded is None or not share:
+            return {}
+        bare = {
+            placement.utterance.speaker
+            for placement in plan.placements
+            if not collection.coded[placement.utterance.index]
+        }
+        drawn = rng.random(len(plan.speakers)) < share
+        return {
+            name: len(collection.samples)
+            for name, through in zip(plan.speakers, drawn, strict=True)
+            if through and name not in bare
+        }
 
     def _conversation(
         self, rng: np.random.Generator, length: int, shares: tuple[float, ...]
-    ) -> list[Arrays]:
+    ) -> list[Scene]:
         """Cut windows out of the middle of a conversation, in a row or apart."""
         settings, collection = self.settings, self.collection
+        windows = settings.conversation_windows
         if collection.meetings and rng.random() < settings.meetings:
             said = collection.meetings[int(rng.integers(len(collection.meetings)))]
             if settings.contiguous:
-                return self._meeting_windows(rng, length, said, settings.conversation_windows)
-            return [
-                window
-                for _ in range(settings.conversation_windows)
-                for window in self._meeting_windows(rng, length, said, 1)
-            ]
+                return [self._meeting(rng, length, said, windows)]
+            return [self._meeting(rng, length, said, 1) for _ in range(windows)]
         count = 1 + int(rng.choice(len(shares), p=shares))
         names = draw_speakers(rng, collection, count, settings.one_source, settings.sources)
         whole = draw_conversation(
             rng,
             {name: collection.voices[name] for name in names},
-            2 * length * settings.conversation_windows,
+            2 * length * windows,
             settings.conversation,
             collection.noises,
         )
         if settings.contiguous:
-            start = int(rng.integers(length * settings.conversation_windows))
-            plan = crop(whole, start, length * settings.conversation_windows)
-            waveform = render(plan, collection.audio, collection.audio)
-            return [
-                (waveform[first : first + length], *self._said(crop(plan, first, length), names))
-                for first in range(0, plan.length, length)
-            ]
-        windows = []
-        for number in range(settings.conversation_windows):
+            plan = crop(whole, int(rng.integers(length * windows)), length * windows)
+            return [self._scene(plan, length, names)]
+        scenes = []
+        for number in range(windows):
             plan = crop(whole, 2 * length * number + int(rng.integers(length)), length)
             if rng.random() < settings.silence:
                 plan = replace(plan, placements=())
-            waveform = render(plan, collection.audio, collection.audio)
-            windows.append((waveform, *self._said(plan, names)))
-        return windows
+            scenes.append(self._scene(plan, length, names))
+        return scenes
 
-    def _said(self, plan: ConversationPlan, names: list[str]) -> Arrays:
-        said = [placement.utterance for placement in plan.placements]
-        return self._targets(plan.length, plan.turns(), said, names)
+    def _scene(self, plan: ConversationPlan, length: int, names: list[str]) -> Scene:
+        """Return a plan with the targets of its windows of `length` samples."""
+        windows = []
+        for first in range(0, plan.length, length):
+            part = crop(plan, first, length) if length < plan.length else plan
+            said = [placement.utterance for placement in part.placements]
+            windows.append(self._targets(length, part.turns(), said, names))
+        return Scene(plan, windows)
 
-    def _meeting_windows(
+    def _meeting(
         self, rng: np.random.Generator, length: int, said: list[Utterance], count: int
-    ) -> list[Arrays]:
+    ) -> Scene:
         """Cut windows in a row out of a real conversation and send them through another channel."""
         collection = self.collection
         samples = int(collection.lengths[said[0].index])
@@ -124,7 +210,6 @@ class WindowBatches(IterableDataset[Batch]):
         plan = draw_scene(
             rng, count * length, ["all"], [placement], self.settings.conversation, collection.noises
         )
-        waveform = render(plan, collection.audio, collection.audio)
         everybody = [utterance.speaker for utterance in said]
         windows = []
         for first in range(0, count * length, length):
@@ -135,9 +220,8 @@ class WindowBatches(IterableDataset[Batch]):
                 for start, end in utterance.speech
                 if start < shift + length and end > shift
             )
-            targets = self._targets(length, turns, said, everybody)
-            windows.append((waveform[first : first + length], *targets))
-        return windows
+            windows.append(self._targets(length, turns, said, everybody))
+        return Scene(plan, windows)
 
     def _targets(
         self,
@@ -153,6 +237,9 @@ class WindowBatches(IterableDataset[Batch]):
         for slot, name in enumerate(names):
             classes[slot] = self.classes.get(name, -1)
             voices[slot] = everybody.index(name)
-            heard = {utterance.index for utterance in said if utterance.speaker == name}
+            if self.settings.whole_speaker and name in self.collection.voices:
+                heard = {utterance.index for utterance in self.collection.voices[name]}
+            else:
+                heard = {utterance.index for utterance in said if utterance.speaker == name}
             teacher[slot] = self.collection.teacher[sorted(heard)].sum(axis=0)
         return activities, classes, teacher, voices

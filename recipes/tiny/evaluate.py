@@ -1,14 +1,21 @@
-"""Stage 3 and after: choose on dev, report on test."""
+"""Stage 3 and after: choose on dev, report on test.
+
+B batch, N samples, D embedding size, M recordings, K trials.
+"""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pyannote.core import Annotation
-from torch import Tensor
+from torch.nn import functional as F
 
 from wavlm_meeting.audio.read import read_audio
 from wavlm_meeting.audio.simulate import Samples
@@ -21,10 +28,16 @@ from wavlm_meeting.formats.uem import read_uem
 from wavlm_meeting.recipes.tiny.collection import load_collection
 from wavlm_meeting.recipes.tiny.conversations import draw_set, rendered
 from wavlm_meeting.recipes.tiny.settings import EvaluationSettings
-from wavlm_meeting.scoring.diarization import DiarizationScore, score_diarization
+from wavlm_meeting.scoring.diarization import DiarizationScore, ErrorCounts, score_diarization
 from wavlm_meeting.scoring.verification import equal_error_rate
 from wavlm_meeting.units import SAMPLE_RATE
 from wavlm_meeting.verification.normalisation import cosines
+from wavlm_meeting.wavlm.frontend import valid_mask
+
+MIXED = "several sources"
+"""Stands for the source of conversations whose speakers come from more than one."""
+EMBED_BATCH = 32
+"""Windows of recordings of one voice in one encoder pass."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +47,20 @@ class Recording:
     name: str
     waveform: Samples
     reference: Annotation
+    source: str = MIXED
+    """The source that all of its speakers come from, where that is known."""
 
 
 def simulated(work: Path, split: str, settings: EvaluationSettings) -> list[Recording]:
     """Return the simulated conversations of a split."""
     collection = load_collection(work, split)
     plans = draw_set(collection, settings)
-    return [Recording(*item) for item in rendered(collection, plans)]
+    source_of = {name: source for source, names in collection.sources.items() for name in names}
+    sources = [{source_of[name] for name in plan.speakers} for plan in plans]
+    return [
+        Recording(*item, source=one.pop() if len(one) == 1 else MIXED)
+        for item, one in zip(rendered(collection, plans), sources, strict=True)
+    ]
 
 
 def solos(work: Path, split: str, settings: EvaluationSettings) -> list[Recording]:
@@ -75,8 +95,7 @@ def calls(work: Path, split: str, settings: EvaluationSettings) -> list[Recordin
 
 def meetings(corpus: Path, splits: Sequence[str] = ("train", "dev", "test")) -> list[Recording]:
     """Return the real meetings of these splits; those of train are trained on."""
-    with (corpus / "manifest.csv").open(encoding="utf-8", newline="") as file:
-        split = {row["path"]: row["split"] for row in csv.DictReader(file)}
+    split = _column(corpus, "split")
     found = []
     for path in sorted((corpus / "meetings").glob("*.flac")):
         if split[path.relative_to(corpus).as_posix()] not in splits:
@@ -122,23 +141,71 @@ def score_found(
     return score_diarization(reference, hypothesis, uem or None, collar)
 
 
-@torch.inference_mode()
-def embed(pipeline: DiarizationPipeline, waveform: Samples) -> Tensor:
-    """Return the embedding (D,) of a recording of one voice: the mean over its windows."""
+def by_source(recordings: Iterable[Recording], scored: DiarizationScore) -> dict[str, float]:
+    """Return the DER of the recordings of each source, as `score` counted them."""
+    counts: dict[str, list[ErrorCounts]] = {}
+    for recording in recordings:
+        counts.setdefault(recording.source, []).append(scored.files[recording.name])
+    return {source: reduce(add, counts[source]).der for source in sorted(counts)}
+
+
+def embed(pipeline: DiarizationPipeline, waveforms: Sequence[Samples]) -> NDArray[np.float32]:
+    """Return the unit embeddings (M, D) of recordings of one voice: means over their windows."""
     window = int(pipeline.settings.window_s * SAMPLE_RATE)
-    vectors = []
-    for start in range(0, max(1, len(waveform) - SAMPLE_RATE), window):
-        piece = torch.from_numpy(waveform[start : start + window])[None]
-        hidden_states = pipeline.encoder(piece).hidden_states
-        mask = torch.ones(1, 1, hidden_states[0].shape[1])
-        heads = cast("DiarizationHeads", pipeline.heads)
-        vectors.append(heads.embedding(hidden_states, mask)[0, 0])
-    return torch.nn.functional.normalize(torch.stack(vectors).mean(dim=0), dim=0)
+    pieces = [
+        (row, waveform[start : start + window])
+        for row, waveform in enumerate(waveforms)
+        for start in range(0, max(1, len(waveform) - SAMPLE_RATE), window)
+    ]
+    pieces.sort(key=lambda piece: len(piece[1]))  # little padding within a batch
+    total = torch.zeros(len(waveforms), pipeline.settings.embedding_size)
+    for first in range(0, len(pieces), EMBED_BATCH):
+        rows, batch = zip(*pieces[first : first + EMBED_BATCH], strict=True)
+        total.index_add_(0, torch.tensor(rows), _embed_batch(pipeline, batch))
+    units: NDArray[np.float32] = F.normalize(total, dim=1).numpy()
+    return units
 
 
-def trials_error(pipeline: DiarizationPipeline, corpus: Path, name: str) -> float:
-    """Return the equal error rate of a trial list, scored by the cosine of embeddings."""
+@torch.inference_mode()
+def _embed_batch(pipeline: DiarizationPipeline, batch: Sequence[Samples]) -> torch.Tensor:
+    """Embed pieces of one voice each, (B, D)."""
+    device = pipeline.encoder.mask_embedding.device
+    lengths = torch.tensor([len(piece) for piece in batch])
+    samples = torch.zeros(len(batch), int(lengths.max()))
+    for row, piece in zip(samples, batch, strict=True):
+        row[: len(piece)] = torch.from_numpy(piece)
+    encoded = pipeline.encoder(samples.to(device), lengths.to(device))
+    frames = encoded.hidden_states[0].shape[1]
+    masks = valid_mask(encoded.frame_lengths, frames).float()[:, None]  # (B, 1, T)
+    heads = cast("DiarizationHeads", pipeline.heads)
+    return heads.embedding(encoded.hidden_states, masks)[:, 0].float().cpu()
+
+
+Embed = Callable[[Sequence[Samples]], NDArray[np.float32]]
+"""Gives the unit embeddings (M, D) of recordings of one voice each."""
+
+
+def trials_errors(embed_all: Embed, corpus: Path, name: str) -> dict[str, float]:
+    """Return the equal error rate of a trial list, scored by the cosine of embeddings.
+
+    That of the whole list is under ""; where its recordings are of several sources, there is one
+    more for each source that has trials of both kinds within it.
+    """
     trials = read_trials(corpus / name)
-    vectors = [embed(pipeline, read_audio(corpus / path)) for path in trials.names]
-    units = torch.stack(vectors).numpy()
-    return equal_error_rate(trials.targets, cosines(units, units, trials.pairs))
+    units = embed_all([read_audio(corpus / path) for path in trials.names])
+    scores = cosines(units, units, trials.pairs)
+    rates = {"": equal_error_rate(trials.targets, scores)}
+    column = _column(corpus, "source")
+    sources = np.array([column.get(path, "") for path in trials.names])
+    first, second = sources[trials.pairs].T  # (K,) each
+    for source in np.unique(sources).tolist() if len(set(sources)) > 1 else ():
+        own = (first == source) & (second == source)
+        if len(set(trials.targets[own])) == 2:
+            rates[source] = equal_error_rate(trials.targets[own], scores[own])
+    return rates
+
+
+def _column(corpus: Path, name: str) -> dict[str, str]:
+    """Return one column of the manifest by path."""
+    with (corpus / "manifest.csv").open(encoding="utf-8", newline="") as file:
+        return {row["path"]: row[name] for row in csv.DictReader(file)}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wavlm_meeting.checkpoints.bundle import ENCODER, write_bundle
+from wavlm_meeting.checkpoints.bundle import ENCODER, rounded, write_bundle
 from wavlm_meeting.checkpoints.card import Card
 from wavlm_meeting.checkpoints.trainings import read_weights, steps_done
 from wavlm_meeting.diarization.heard import Heard
@@ -14,23 +14,26 @@ from wavlm_meeting.diarization.load import PART, load_pipeline
 from wavlm_meeting.diarization.pipeline import DiarizationPipeline
 from wavlm_meeting.diarization.settings import DiarizationSettings
 from wavlm_meeting.errors import TrainingError
-from wavlm_meeting.recipes.tiny.confidence import calibration_error, fit_confidence, pair
+from wavlm_meeting.recipes.tiny.confidence import fit_confidence, pair
 from wavlm_meeting.recipes.tiny.evaluate import (
     Recording,
     calls,
     meetings,
-    score,
     score_found,
     simulated,
     solos,
-    trials_error,
 )
+from wavlm_meeting.recipes.tiny.figures import all_figures
+from wavlm_meeting.recipes.tiny.separate import trained_head
 from wavlm_meeting.recipes.tiny.settings import TinySettings
 from wavlm_meeting.recipes.tiny.train import build_task
+from wavlm_meeting.separation.load import PART as SEPARATION
 from wavlm_meeting.training.diarization_tuning import with_values
 
 log = logging.getLogger(__name__)
 
+SEPARATED = "separate"
+"""Folder of the separation head's training within that of a round."""
 WRONG_NUMBER = 0.1
 """What a recording whose number of speakers is wrong costs, in DER: DER alone is nearly the same
 for thresholds that get half of the numbers right and a quarter."""
@@ -53,14 +56,12 @@ VOICES: Grid = (
 the first is taken. These twice round, without the target-speaker head, which changes little of who
 is who and takes most of the time."""
 FRAMES: Grid = (
-    {"target_share": (0.3, 0.5, 0.7, 1.0), "onset": (0.4, 0.5, 0.6)},
+    {"target_share": (0.0, 0.2, 0.35, 0.5, 0.7), "onset": (0.4, 0.5, 0.6)},
     {"gap_s": (0.0, 0.2, 0.4)},
 )
 """And these after it, with the head."""
 FRAMES_ALONE: Grid = ({"onset": (0.3, 0.4, 0.5, 0.6, 0.7)}, {"gap_s": (0.0, 0.2, 0.4)})
 """Or these, for a model without it."""
-
-TRIALS = ("trials_dev", "trials_test", "trials_test_hard", "trials_dev_cv", "trials_test_cv")
 
 
 def export(
@@ -81,6 +82,8 @@ def export(
     else:
         pipeline = load_pipeline(str(start), "cpu")
         pipeline.settings = settings.diarization
+    for module in (pipeline.encoder, pipeline.heads):  # what is measured is what will be read
+        module.load_state_dict(rounded(module.state_dict(), settings.card.storage))
     pipeline.settings = choose(pipeline, corpus, work, settings)
     card = Card(
         name=settings.card.name,
@@ -93,16 +96,19 @@ def export(
         figures=report(pipeline, corpus, work, settings),
     )
     state = {ENCODER: pipeline.encoder.state_dict(), PART: pipeline.heads.state_dict()}
-    return write_bundle(target, state, card, storage="float16")
+    if settings.separation is not None and steps_done(folder / SEPARATED):
+        head = trained_head(folder / SEPARATED, settings.encoder, settings.separation)
+        sizes = settings.separation.head.model_dump(mode="json", exclude_defaults=True)
+        card = card.model_copy(update={"heads": {**card.heads, SEPARATION: sizes}})
+        state[SEPARATION] = head.state_dict()
+    return write_bundle(target, state, card, settings.card.storage)
 
 
 def trained_pipeline(folder: Path, settings: TinySettings) -> DiarizationPipeline:
-    """Return the last checkpoint, as float16 storage will round it, ready to run."""
+    """Return the last checkpoint, ready to run."""
     checkpoint = read_weights(folder)
     task = build_task(settings, len(checkpoint["voices"]))
     task.load_state_dict(checkpoint)
-    for parameter in task.parameters():
-        parameter.data = parameter.data.half().float()
     return DiarizationPipeline(task.encoder, task.heads, settings.diarization, "tiny", "")
 
 
@@ -167,55 +173,7 @@ def report(
     pipeline: DiarizationPipeline, corpus: Path, work: Path, settings: TinySettings
 ) -> dict[str, float | str]:
     """Return the figures of the card, in per cent, and log them."""
-    figures: dict[str, float | str] = {}
-    for split in ("dev", "test"):
-        recordings = simulated(work, split, settings.evaluation)
-        heard = [pipeline.listen(recording.waveform) for recording in recordings]
-        name = f"DER %, simulated {split} conversations, no collar"
-        found = score(pipeline, recordings, heard)
-        figures[name] = _percent(found.total.der)
-        pairs = pair(pipeline, recordings, heard)
-        right = sum(
-            len(reference.labels()) == len(diarization.speakers) for reference, diarization in pairs
-        )
-        figures[f"numbers of speakers right, simulated {split} conversations"] = (
-            f"{right} of {len(pairs)}"
-        )
-        if any(diarization.turns for _, diarization in pairs):
-            figures[f"ECE, simulated {split} conversations"] = round(calibration_error(pairs), 4)
-        given = score(pipeline, recordings, heard, count_given=True)
-        figures[f"{name}, count given"] = _percent(given.total.der)
-        figures[f"{name}, missed/false/confused"] = "/".join(
-            f"{_percent(part / found.total.total_s):.2f}"
-            for part in (found.total.missed_s, found.total.false_alarm_s, found.total.confusion_s)
-        )
-    for name, short in (
-        ("one test speaker alone", solos(work, "test", settings.evaluation)),
-        ("test calls through one channel", calls(work, "test", settings.evaluation)),
-    ):
-        found = score(pipeline, short, [pipeline.listen(item.waveform) for item in short])
-        figures[f"DER %, {name}, no collar"] = _percent(found.total.der)
-    for name, splits in (
-        ("", ("train", "dev", "test")),
-        (", not trained on", ("dev", "test")),
-        (", test only", ("test",)),
-    ):
-        real = meetings(corpus, splits)
-        heard = [pipeline.listen(recording.waveform) for recording in real]
-        for collar in (0.0, 0.25) if real else ():
-            found = score(pipeline, real, heard, corpus, collar=collar)
-            title = f"DER %, corpus/meetings{name}, collar {collar:g} s"
-            figures[title] = _percent(found.total.der)
-    for trials in TRIALS:
-        if not (corpus / f"{trials}.txt").exists():
-            log.info("report: no %s.txt in the corpus, left out", trials)
-            continue
-        rate = trials_error(pipeline, corpus, f"{trials}.txt")
-        figures[f"EER %, {trials}"] = _percent(rate)
+    figures = all_figures(pipeline, corpus, work, settings.evaluation)
     for name, figure in figures.items():
         log.info("report: %s: %s", name, figure)
     return figures
-
-
-def _percent(share: float) -> float:
-    return round(100 * share, 2)

@@ -3,10 +3,16 @@
 from pydantic import Field
 
 from wavlm_meeting.audio.simulate import ConversationSettings
-from wavlm_meeting.checkpoints.card import Training
+from wavlm_meeting.checkpoints.card import Storage, Training
 from wavlm_meeting.config import Settings
 from wavlm_meeting.diarization.settings import DiarizationSettings
 from wavlm_meeting.diarization.task import TaskSettings
+from wavlm_meeting.pretraining.kmeans import KMeansSettings
+from wavlm_meeting.pretraining.settings import PretrainingSettings
+from wavlm_meeting.separation.settings import SeparationSettings
+from wavlm_meeting.separation.task import TaskSettings as SeparationTaskSettings
+from wavlm_meeting.training.separation_data import MixtureBatchSettings
+from wavlm_meeting.training.trainer import TrainerSettings
 from wavlm_meeting.wavlm.config import WavLMConfig
 
 
@@ -32,12 +38,61 @@ class DataSettings(Settings):
     """Probability of a window in which nobody speaks, where windows do not follow each other."""
     meetings: float = Field(0.0, ge=0, le=1)
     """Probability of a window of a real recording of the train split."""
+    whole_speaker: bool = False
+    """Whether the teacher's embedding of a voice is the mean over all of its utterances instead of
+    those that are heard: what days and microphones add to a voice, they have less in common."""
+    coded: float = Field(0.0, ge=0, le=1)
+    """Probability of a speaker's copies that went through a codec, where the stage `channels` made
+    some."""
     one_source: float = Field(0.7, ge=0, le=1)
     """Probability that all speakers of a conversation come from one source."""
     sources: dict[str, float] = Field(default_factory=dict)
     """Weight of each source; all equal if empty."""
     conversation: ConversationSettings = ConversationSettings()
     """How conversations are drawn."""
+
+
+class ChainSettings(Settings):
+    """Pretraining of the encoder: two models and their labels.
+
+    The encoder of either is the whole recipe's, but for the position bias.
+    """
+
+    crop_s: float = Field(4.0, gt=0)
+    """Length of a crop; shorter utterances are heard whole."""
+    crops: int = Field(12, ge=1)
+    """Crops of a batch."""
+    shortest_s: float = Field(1.5, gt=0)
+    """Shorter utterances are left out."""
+    noises: int = Field(8, ge=0)
+    """Noises that the crops of a batch are mixed with."""
+    frames: int = Field(300_000, ge=1)
+    """Frames that clusters are found on."""
+    mfcc: KMeansSettings = KMeansSettings(clusters=100, restarts=5)
+    """Clusters of MFCC, which the first model is trained on."""
+    first: PretrainingSettings = PretrainingSettings()
+    """First model."""
+    layer: int = Field(2, ge=0)
+    """Layer of the first model whose states are clustered."""
+    units: KMeansSettings = KMeansSettings(clusters=250, restarts=5)
+    """Clusters of these states."""
+    second: PretrainingSettings = PretrainingSettings()
+    """Second model, the one that is kept."""
+
+
+class SeparateSettings(Settings):
+    """The separation head and its training."""
+
+    seed: int = 1
+    """Seed of new weights and of mixtures."""
+    head: SeparationSettings = SeparationSettings()
+    """Sizes of the head, and how recordings are cut."""
+    task: SeparationTaskSettings = SeparationTaskSettings()
+    """Objective and optimiser."""
+    batches: MixtureBatchSettings = MixtureBatchSettings()
+    """How mixtures are drawn."""
+    trainer: TrainerSettings = TrainerSettings()
+    """How the work is kept."""
 
 
 class EvaluationSettings(Settings):
@@ -76,6 +131,8 @@ class CardSettings(Settings):
     """Licence of the weights."""
     description: str = ""
     """What the model is, in a sentence or two."""
+    storage: Storage = "float16"
+    """Number format of the bundle's parameters."""
     training: Training = Training()
     """Data and teachers with their licences, and the recipe."""
 
@@ -91,8 +148,15 @@ class TinySettings(Settings):
     """Sizes of the heads, and how recordings are cut and clustered."""
     data: DataSettings = DataSettings()
     """Training windows."""
+    pretraining: ChainSettings | None = None
+    """Pretraining of the encoder, if there is one."""
+    separation: SeparateSettings | None = None
+    """The separation head, if there is one."""
     task: TaskSettings = TaskSettings()
     """Objective and optimiser."""
+    average: float = Field(0.0, ge=0, lt=1)
+    """What the running mean of the weights keeps of itself every tenth update; it is what
+    checkpoints hold. 0 keeps the last weights instead."""
     evaluation: EvaluationSettings = EvaluationSettings()
     """Conversations for choosing and reporting."""
     card: CardSettings = CardSettings()

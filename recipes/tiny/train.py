@@ -1,26 +1,49 @@
 """Stage 2: train encoder and heads together on conversations drawn on the fly."""
 
 import logging
+import os
 from pathlib import Path
 
+import lightning
+import numpy as np
 import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
+from torch import Tensor
 
 from wavlm_meeting.checkpoints.folders import CARD
 from wavlm_meeting.checkpoints.trainings import read_weights, steps_done
+from wavlm_meeting.devices import resolve_device
 from wavlm_meeting.diarization.load import load_pipeline
 from wavlm_meeting.diarization.model import DiarizationHeads
-from wavlm_meeting.diarization.task import DiarizationTask
-from wavlm_meeting.recipes.tiny.collection import load_collection
-from wavlm_meeting.recipes.tiny.data import WindowBatches
+from wavlm_meeting.diarization.task import Batch, DiarizationTask
+from wavlm_meeting.recipes.tiny.collection import Collection, load_collection
+from wavlm_meeting.recipes.tiny.data import PlannedBatch, WindowBatches
 from wavlm_meeting.recipes.tiny.settings import TinySettings
+from wavlm_meeting.training.scene_rendering import SceneRenderer
+from wavlm_meeting.training.seeds import StepSeeds
 from wavlm_meeting.training.trainer import fit
 from wavlm_meeting.wavlm.filterbank import start_as_filterbank
 from wavlm_meeting.wavlm.model import WavLM
 
+AVERAGED_EVERY = 10
+"""Updates from one set of weights that goes into their mean to the next."""
+
 log = logging.getLogger(__name__)
 
 
-def build_task(settings: TinySettings, classes: int) -> DiarizationTask:
+class PlannedTask(DiarizationTask):
+    """Training on batches that are rendered where the model is, from `renderer`'s samples."""
+
+    renderer: SceneRenderer | None = None
+
+    def on_after_batch_transfer(self, batch: Batch | PlannedBatch, _: int) -> Batch:
+        """Render a batch that is not yet."""
+        if self.renderer is None or isinstance(batch, Batch):
+            return batch  # type: ignore[return-value] # without a renderer nothing is planned
+        return batch.rendered(self.renderer)
+
+
+def build_task(settings: TinySettings, classes: int) -> PlannedTask:
     """Return encoder and heads at their start, seeded.
 
     Raises SettingsError for a frontend that cannot start as a filterbank.
@@ -31,14 +54,14 @@ def build_task(settings: TinySettings, classes: int) -> DiarizationTask:
     heads = DiarizationHeads(
         settings.encoder.layers, settings.encoder.width, **settings.diarization.head_sizes()
     )
-    return DiarizationTask(encoder, heads, classes, settings.task)
+    return PlannedTask(encoder, heads, classes, settings.task)
 
 
 def begin_with(task: DiarizationTask, start: Path) -> None:
     """Take over the weights of an earlier round: of a training's folder, or of a bundle.
 
     Parts that the earlier round has not, or has in another size, stay as they are: heads may come
-    in between rounds.
+    in between rounds, and a pretrained encoder has none.
     """
     if (start / CARD).is_file():
         pipeline = load_pipeline(str(start), "cpu")
@@ -49,7 +72,7 @@ def begin_with(task: DiarizationTask, start: Path) -> None:
             for key, value in part.state_dict().items()
         }
     else:
-        earlier = read_weights(start)
+        earlier = {key.removeprefix("model."): value for key, value in read_weights(start).items()}
     own = task.state_dict()
     fitting = {
         key: value for key, value in earlier.items() if key in own and own[key].shape == value.shape
@@ -59,16 +82,31 @@ def begin_with(task: DiarizationTask, start: Path) -> None:
     log.info("train: begins anew: %s", ", ".join(anew) or "nothing")
 
 
-def train(
-    work: Path, folder: Path, settings: TinySettings, start: Path | None = None, workers: int = 1
-) -> None:
+def samples_on(device: torch.device, collection: Collection) -> Tensor:
+    """Return all samples on a device, int16, and after them the coded ones, if there are any."""
+    parts = [collection.samples]
+    if collection.coded_samples is not None:
+        parts.append(collection.coded_samples)
+    return torch.cat([torch.from_numpy(np.array(part)).to(device) for part in parts])
+
+
+def workers_for(device: torch.device) -> int:
+    """Return how many processes draw batches: one renders, too; of plans a GPU takes many."""
+    return 1 if device.type == "cpu" else max(1, (os.cpu_count() or 2) - 2)
+
+
+def train(work: Path, folder: Path, settings: TinySettings, start: Path | None = None) -> None:
     """Train in `folder`, or go on from its last checkpoint.
 
-    `start` is the folder of an earlier round whose weights this one begins with, or a bundle,
-    which holds encoder and heads alone. Raises CheckpointError if it cannot be loaded.
+    Where there is a GPU, conversations are rendered on it. `start` is the folder of an earlier
+    round, or of a pretraining, whose weights this one begins with, or a bundle, which holds encoder
+    and heads alone. Raises CheckpointError if it cannot be loaded.
     """
     collection = load_collection(work, "train")
     task = build_task(settings, len(collection.labelled))
+    device = resolve_device("auto")
+    if device.type != "cpu":
+        task.renderer = SceneRenderer(samples_on(device, collection))
     if start is not None:
         begin_with(task, start)
     done = steps_done(folder)
@@ -79,6 +117,7 @@ def train(
         settings.diarization.local_speakers,
         settings.seed,
         first=done,
+        planned=task.renderer is not None,
     )
     log.info("train: %d classes, from step %d", len(collection.labelled), done)
     fit(
@@ -87,5 +126,13 @@ def train(
         folder,
         steps=settings.task.steps,
         gradient_clip=settings.task.gradient_clip,
-        workers=workers,
+        workers=workers_for(device),
+        callbacks=[StepSeeds(settings.seed, 1), *averaging(settings.average)],
     )
+
+
+def averaging(decay: float) -> list[lightning.Callback]:
+    """Return what keeps the running mean of the weights, which checkpoints then hold."""
+    if not decay:
+        return []
+    return [EMAWeightAveraging(decay=decay, update_every_n_steps=AVERAGED_EVERY)]

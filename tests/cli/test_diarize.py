@@ -1,6 +1,7 @@
 """`wavlm-meeting diarize` on real recordings, as typed."""
 
 import os
+import platform
 import pty
 import shutil
 import signal
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from commands import COMMAND, Command
+from commands import COMMAND, Command, assert_refused
 from wavlm_meeting.formats import read_json, read_rttm
 
 NO_NETWORK = """
@@ -210,3 +211,28 @@ def test_bar_on_a_terminal_only(tmp_path: Path, conversation: Path) -> None:
     os.close(terminal)
     assert b"%" in shown
     assert b"\x1b" not in answer.stdout
+
+
+def test_precision_as_typed(command: Command, conversation: Path) -> None:
+    """--precision int8 is what the function gives, or one line where the CPU has no such products.
+
+    Without VNNI oneDNN's products of int8 overflow: nobody may get turns from them.
+    """
+    from wavlm_meeting.checkpoints.precision import int8_is_exact
+    from wavlm_meeting.diarization import diarize
+
+    words = ("diarize", conversation, "--device", "cpu", "--precision")
+    answer = command(*words, "int4")
+    assert answer.returncode == 2
+    assert "'int4' is not one of 'float32', 'bfloat16', 'int8'" in answer.stderr
+    if not int8_is_exact():
+        assert_refused(command(*words, "int8"), "int8", "choose float32")
+        return
+    answer = command(*words, "int8", "--quiet")
+    assert (answer.returncode, answer.stderr) == (0, "")
+    (found,) = read_rttm(command.folder / "conversation.rttm").values()
+    turns = diarize(conversation, device="cpu", precision="int8").turns
+    assert len(turns) == len(list(found.itertracks()))
+    if platform.machine() == "x86_64":
+        older = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+        assert_refused(command(*words, "int8", **older), "int8", "choose float32")

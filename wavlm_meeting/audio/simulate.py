@@ -23,6 +23,8 @@ LoadAudio = Callable[[int], NDArray[Any]]
 
 FADE = 160  # samples; a cut in the middle of a word must not click
 SOLO_LEVEL = 0.05  # root mean square of a speaker at 0 dB
+TELEPHONE_BAND_HZ = (300.0, 3400.0)
+MU = 255.0
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ class ConversationPlan:
     noise: Noise | None
     telephone: bool
     level_db: float
+    companded: bool = False
+    """Whether the telephone sends 8,000 samples a second of 256 steps each (ITU-T G.711)."""
 
     @property
     def speakers(self) -> list[str]:
@@ -132,6 +136,8 @@ class ConversationSettings(Settings):
     """Signal-to-noise ratio (uniform)."""
     telephone: float = 0.15
     """Probability (conversation) that all is heard through 300 to 3,400 Hz."""
+    companded: float = 0.0
+    """Probability that such a telephone is ITU-T G.711: 8,000 samples a second of 256 steps."""
     gain_db: float = 4.0
     """Standard deviation of the speakers' levels."""
     equaliser_db: float = 4.0
@@ -193,6 +199,7 @@ def draw_scene(
         noise=_draw_noise(rng, noises, settings),
         telephone=bool(rng.random() < settings.telephone),
         level_db=rng.uniform(*settings.level_db),
+        companded=bool(settings.companded and rng.random() < settings.companded),
     )
 
 
@@ -212,8 +219,8 @@ def render(plan: ConversationPlan, speech: LoadAudio, noise: LoadAudio | None = 
     """Render a plan to a waveform (N,).
 
     `speech` and `noise` give the samples of an index. Each speaker is placed dry on a track of
-    their own at equal loudness, filtered by their room, and summed; noise comes on top; the
-    telephone channel and the level come last.
+    their own at equal loudness, filtered by their room, and summed; noise comes on top, then the
+    level, and the telephone comes last.
     """
     mixture = np.zeros(plan.length, np.float32)
     for name in plan.speakers:
@@ -227,9 +234,12 @@ def render(plan: ConversationPlan, speech: LoadAudio, noise: LoadAudio | None = 
         mixture += np.float32(10 ** (plan.gains_db[name] / 20)) * wet.astype(np.float32)
     if plan.noise is not None and noise is not None:
         mixture += _background(plan.noise, noise(plan.noise.index), plan.length)
+    mixture *= np.float32(10 ** (plan.level_db / 20))
     if plan.telephone:
-        mixture = band_pass(mixture, 300.0, 3400.0)
-    return (mixture * np.float32(10 ** (plan.level_db / 20))).astype(np.float32)
+        mixture = band_pass(mixture, *TELEPHONE_BAND_HZ)
+    if plan.telephone and plan.companded:
+        mixture = companded(mixture)
+    return mixture
 
 
 def room_response(room: Room) -> Samples:
@@ -257,6 +267,24 @@ def band_pass(waveform: Samples, low_hz: float, high_hz: float) -> Samples:
     frequency = np.fft.rfftfreq(len(waveform), 1 / SAMPLE_RATE)
     spectrum[(frequency < low_hz) | (frequency > high_hz)] = 0.0
     return np.fft.irfft(spectrum, len(waveform)).astype(np.float32)
+
+
+def companded(waveform: Samples) -> Samples:
+    """Return what is left of 8,000 samples a second that are rounded by the mu-law."""
+    length, half = len(waveform), len(waveform) // 2
+    spectrum = np.fft.rfft(waveform)[: half // 2 + 1]
+    sent = mu_law(np.fft.irfft(spectrum, half).astype(np.float32) * np.float32(half / length))
+    heard = np.zeros(length // 2 + 1, np.complex128)
+    heard[: half // 2 + 1] = np.fft.rfft(sent)
+    return (np.fft.irfft(heard, length) * (length / half)).astype(np.float32)
+
+
+def mu_law(waveform: Samples) -> Samples:
+    """Round to the 256 steps of the mu-law (ITU-T G.711, in its continuous form, mu 255)."""
+    held = np.clip(waveform, -1.0, 1.0)
+    pressed = np.sign(held) * np.log1p(MU * np.abs(held)) / np.log1p(MU)
+    rounded = np.round(pressed * 127.0) / 127.0
+    return (np.sign(rounded) * np.expm1(np.abs(rounded) * np.log1p(MU)) / MU).astype(np.float32)
 
 
 def _draw_turns(

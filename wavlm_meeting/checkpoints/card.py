@@ -13,7 +13,7 @@ from wavlm_meeting.errors import CheckpointError, SettingsError
 from wavlm_meeting.files import atomic_write
 from wavlm_meeting.wavlm.config import WavLMConfig
 
-Storage = Literal["float32", "float16", "bfloat16"]
+Storage = Literal["float32", "float16", "bfloat16", "int8"]
 """Number format in which a bundle stores its parameters; they are float32 once loaded."""
 
 

@@ -1,8 +1,7 @@
 """DiariZen's folders: `config.toml` and `pytorch_model.bin`, with a whole or a pruned WavLM.
 
-Pruning leaves each layer its own attention heads and feed-forward channels. They come back to full
-layers by zeros: a head or channel whose output map is zero adds nothing, so that the hidden states
-are the same to rounding; what is lost is some of the speed that pruning had brought. Source:
+Pruning leaves each layer its own attention heads and feed-forward channels, and so they are read. A
+layer that has lost all of them gets one whose output map is zero: it adds nothing. Source:
 github.com/BUTSpeechFIT/DiariZen, `models/eend/model_wavlm_conformer.py`, `models/module/wav2vec2`
 and `models/module/wavlm_config.py`.
 """
@@ -81,6 +80,7 @@ _LAYER_WEIGHTS = Layout(
 )
 _LAYER = "encoder.transformer.layers.{i}."
 _BLOCK = "conformer.conformer_layer.{i}."
+_INNER = "feed_forward.intermediate_dense"
 _SCALE = "feature_extractor.dummy_weight"
 
 _ENCODER = (
@@ -190,8 +190,8 @@ def read_diarizen(path: Path) -> Bundle:
     state["feature_scale"] = encoder.pop(_SCALE)
     arguments = tables["model"]["args"]
     kept = _PRUNED_HEADS.get(str(arguments.get("wavlm_src")))
-    config = _infer_config(encoder, where)
-    encoder = _unpruned(encoder, config, kept, where)
+    config = _infer_config(encoder, kept, where)
+    encoder = _filled(encoder, config)
     encoder["mask_embedding"] = torch.zeros(config.width)  # masks nothing outside of pretraining
     numbers = _head_numbers(tables, config, where)
     classes = len(state.get("classifier.weight", ()))
@@ -278,8 +278,10 @@ def _check_classes(classes: int, numbers: ConformerClassifierConfig, where: str)
         )
 
 
-def _infer_config(state: Mapping[str, Tensor], where: str) -> WavLMConfig:
-    """Read the sizes of the whole encoder off the shapes of a pruned one."""
+def _infer_config(
+    state: Mapping[str, Tensor], kept: Sequence[Sequence[int]] | None, where: str
+) -> WavLMConfig:
+    """Read the sizes off the shapes; `kept` says which heads a known pruning has left."""
     try:
         buckets, heads = state["encoder.transformer.layers.0.attention.rel_attn_embed.weight"].shape
         width, per_group, kernel = state["encoder.transformer.pos_conv_embed.conv.weight_v"].shape
@@ -290,23 +292,25 @@ def _infer_config(state: Mapping[str, Tensor], where: str) -> WavLMConfig:
     except KeyError as error:
         raise CheckpointError(f"{where}: the parameter {error} is missing.") from None
     large = "feature_extractor.conv_layers.1.layer_norm.weight" in state
-    inner = [
-        len(tensor) for name, tensor in state.items() if name.endswith("intermediate_dense.bias")
+    found = (re.match(r"encoder\.transformer\.layers\.(\d+)", name) for name in state)
+    names = [_LAYER.format(i=i) for i in range(len({match[1] for match in found if match}))]
+    inner = [len(state.get(f"{name}{_INNER}.bias", ())) for name in names]
+    layer_heads = [
+        _kept_heads(state, name, width // heads, heads, kept[i] if kept else None, where)
+        for i, name in enumerate(names)
     ]
-    layers = {
-        found[1]
-        for name in state
-        if (found := re.match(r"encoder\.transformer\.layers\.(\d+)", name))
-    }
+    pruned = len({*inner}) > 1 or any(len(own) < heads for own in layer_heads)
     values = {
         "conv_layers": tuple(convolutions),
         "frontend_norm": "layer" if large else "group",
         "normalize_waveform": large,
         "pre_norm": large,
         "width": width,
-        "layers": len(layers),
+        "layers": len(names),
         "heads": heads,
-        "ffn": max(inner, default=1),
+        "ffn": max(1, *inner),
+        "layer_heads": tuple(tuple(own) or (0,) for own in layer_heads) if pruned else None,
+        "layer_ffn": tuple(max(1, own) for own in inner) if pruned else None,
         "position_kernel": kernel,
         "position_groups": width // per_group,
         "bias_buckets": buckets,
@@ -314,70 +318,47 @@ def _infer_config(state: Mapping[str, Tensor], where: str) -> WavLMConfig:
     return parse_config(values, where)
 
 
-def _unpruned(
+def _kept_heads(
     state: Mapping[str, Tensor],
-    config: WavLMConfig,
-    kept: Sequence[Sequence[int]] | None,
+    name: str,
+    size: int,
+    heads: int,
+    kept: Sequence[int] | None,
     where: str,
-) -> dict[str, Tensor]:
-    """Fill the places of pruned heads and channels with zeros."""
-    whole = dict(state)
-    size, width = config.width // config.heads, config.width
+) -> Sequence[int]:
+    """Return which heads a layer has kept; raises CheckpointError if it is not known."""
+    count = len(state.get(f"{name}attention.q_proj.weight", ())) // size
+    if count in {0, heads}:
+        return range(count)
+    if kept is None or len(kept) != count:
+        number = re.findall(r"\d+", name)[-1]
+        raise CheckpointError(
+            f"{where}: which {count} of {heads} heads layer {number} has kept is not known; known "
+            f"prunings are {', '.join(_PRUNED_HEADS)}."
+        )
+    return kept
+
+
+def _filled(state: Mapping[str, Tensor], config: WavLMConfig) -> dict[str, Tensor]:
+    """Give layers that have lost all heads or channels one of each, which adds nothing."""
+    whole, size, width = dict(state), config.head_width, config.width
     for layer in range(config.layers):
-        attention = _LAYER.format(i=layer) + "attention."
-        rows = len(state.get(f"{attention}q_proj.weight", ()))
-        heads = _kept_heads(rows // size, config.heads, kept[layer] if kept else None)
-        if heads is None:
-            raise CheckpointError(
-                f"{where}: which {rows // size} of {config.heads} heads layer {layer} has kept is "
-                f"not known; known prunings are {', '.join(_PRUNED_HEADS)}."
-            )
-        places = torch.tensor([head * size + n for head in heads for n in range(size)]).long()
-        for name in ("q_proj", "k_proj", "v_proj"):
-            _spread(whole, attention + name, (width, width), where, rows=places)
-        _spread(whole, f"{attention}out_proj", (width, width), where, columns=places)
-        whole.setdefault(f"{attention}gru_rel_pos_linear.weight", torch.zeros(8, size))
-        whole.setdefault(f"{attention}gru_rel_pos_linear.bias", torch.zeros(8))
-        whole.setdefault(f"{attention}gru_rel_pos_const", torch.ones(1, config.heads, 1, 1))
-        ffn = _LAYER.format(i=layer) + "feed_forward."
-        inner = torch.arange(len(state.get(f"{ffn}intermediate_dense.bias", ())))
-        _spread(whole, f"{ffn}intermediate_dense", (config.ffn, width), where, rows=inner)
-        _spread(whole, f"{ffn}output_dense", (width, config.ffn), where, columns=inner)
+        name = _LAYER.format(i=layer)
+        attention, heads = f"{name}attention.", config.heads_of(layer)
+        if not len(state.get(f"{attention}q_proj.weight", ())):
+            for part in ("q_proj", "k_proj", "v_proj"):
+                _add_linear(whole, attention + part, width, size)
+            _add_linear(whole, f"{attention}out_proj", size, width)
+        if f"{attention}gru_rel_pos_linear.weight" not in state:
+            _add_linear(whole, f"{attention}gru_rel_pos_linear", size, 8)
+        scale = whole.get(f"{attention}gru_rel_pos_const", torch.ones(1, config.heads, 1, 1))
+        whole[f"{attention}gru_rel_pos_const"] = scale[:, list(heads)]
+        if not len(state.get(f"{name}{_INNER}.weight", ())):
+            _add_linear(whole, f"{name}{_INNER}", width, 1)
+            _add_linear(whole, f"{name}feed_forward.output_dense", 1, width)
     return whole
 
 
-def _kept_heads(count: int, heads: int, kept: Sequence[int] | None) -> Sequence[int] | None:
-    """Return which heads a layer has kept; None if it is not known."""
-    if count in {0, heads}:
-        return range(count)
-    return kept if kept is not None and len(kept) == count else None
-
-
-def _spread(
-    state: dict[str, Tensor],
-    name: str,
-    shape: tuple[int, int],
-    where: str,
-    *,
-    rows: Tensor | None = None,
-    columns: Tensor | None = None,
-) -> None:
-    """Put a linear layer's rows or columns at their places in one of `shape`; the rest is zero."""
-    weight, bias = torch.zeros(shape), torch.zeros(shape[0])
-    rows = torch.arange(shape[0]) if rows is None else rows
-    columns = torch.arange(shape[1]) if columns is None else columns
-    if len(rows) and len(columns):
-        parts = state.get(f"{name}.weight"), state.get(f"{name}.bias")
-        shapes = [None if part is None else tuple(part.shape) for part in parts]
-        if (
-            parts[0] is None
-            or parts[1] is None
-            or shapes != [(len(rows), len(columns)), (len(rows),)]
-        ):
-            raise CheckpointError(
-                f"{where}: '{name}' has the shapes {shapes}, but the layer has kept "
-                f"{(len(rows), len(columns))}; it is damaged, or of a kind that is not supported."
-            )
-        weight[rows[:, None], columns] = parts[0].float()
-        bias[rows] = parts[1].float()
-    state[f"{name}.weight"], state[f"{name}.bias"] = weight, bias
+def _add_linear(state: dict[str, Tensor], name: str, inputs: int, outputs: int) -> None:
+    state[f"{name}.weight"] = torch.zeros(outputs, inputs)
+    state[f"{name}.bias"] = torch.zeros(outputs)

@@ -30,6 +30,7 @@ from wavlm_meeting.checkpoints.names import (
     PER_HEAD,
     Row,
     Setting,
+    check_unpruned,
     older_weight_norm,
     parse_config,
     read_settings,
@@ -188,9 +189,11 @@ def write_huggingface(folder: Path, model: Bundle) -> None:
     """Write a model as a folder that transformers loads with `from_pretrained`.
 
     Raises:
-        CheckpointError: The model has a part, or more parts, than this layout has a place for.
+        CheckpointError: The model has a part, or more parts, than this layout has a place for, or
+            is pruned.
     """
     config = model.card.encoder
+    check_unpruned(config, str(folder))
     model_type, family = _family_of(config, folder)
     heads = sorted(set(model.state) - {ENCODER})
     if heads and family.architecture != "WavLMModel":

@@ -19,6 +19,7 @@ from wavlm_meeting.checkpoints.names import (
     PER_HEAD,
     Row,
     Setting,
+    check_unpruned,
     parse_config,
     read_settings,
     to_foreign,
@@ -120,11 +121,12 @@ def write_microsoft(path: Path, model: Bundle) -> None:
     """Write a model as a checkpoint that Microsoft's code loads.
 
     Raises:
-        CheckpointError: The model has a part that this format has no place for.
+        CheckpointError: The model has a part that this format has no place for, or is pruned.
     """
     if path.is_dir():
         raise CheckpointError(f"{path}: Microsoft's layout is a file; give its name, like x.pt.")
     config, state = model.card.encoder, dict(model.state)
+    check_unpruned(config, str(path))
     rows = encoder_rows(config)
     foreign = to_foreign(state.pop(ENCODER), rows)
     if config.width == config.conv_layers[-1][0]:

@@ -169,6 +169,15 @@ def parse_config(values: Mapping[str, Any], where: str) -> WavLMConfig:
         raise CheckpointError(str(error)) from None
 
 
+def check_unpruned(config: WavLMConfig, where: str) -> None:
+    """Raise a CheckpointError if layers differ, which no layout but the bundle has a place for."""
+    if config.pruned:
+        raise CheckpointError(
+            f"{where}: this encoder is pruned, layer by layer, which only a bundle has a place "
+            "for; write a bundle."
+        )
+
+
 def write_settings(
     values: Mapping[str, Any], rows: Sequence[Setting], fixed: Mapping[str, object]
 ) -> dict[str, Any]:

@@ -14,6 +14,12 @@ from wavlm_meeting.checkpoints.diarizen import fetch_diarizen, is_diarizen_id, r
 from wavlm_meeting.checkpoints.folders import CARD, CONFIG_YAML
 from wavlm_meeting.checkpoints.hub import is_hub_id
 from wavlm_meeting.checkpoints.loading import load_model
+from wavlm_meeting.checkpoints.precision import (
+    Precision,
+    check_precision,
+    lower_encoder,
+    lower_linear_maps,
+)
 from wavlm_meeting.checkpoints.skeleton import build_filled
 from wavlm_meeting.config import parse_settings
 from wavlm_meeting.devices import resolve_device
@@ -22,7 +28,7 @@ from wavlm_meeting.diarization.model import build_heads
 from wavlm_meeting.diarization.pipeline import DiarizationPipeline, Progress, Source
 from wavlm_meeting.diarization.result import Diarization
 from wavlm_meeting.diarization.settings import DiarizationSettings
-from wavlm_meeting.errors import CheckpointError
+from wavlm_meeting.errors import CheckpointError, SettingsError
 from wavlm_meeting.wavlm.model import WavLM
 
 PART = "diarization"
@@ -54,14 +60,19 @@ class Diarizer(Protocol):
         """Diarize a recording; parameters and errors are those of `DiarizationPipeline`."""
 
 
-def load_pipeline(model: str = "tiny", device: str = "auto") -> DiarizationPipeline:
+def load_pipeline(
+    model: str = "tiny", device: str = "auto", precision: Precision = "float32"
+) -> DiarizationPipeline:
     """Load a model that diarizes, ready for any number of recordings.
 
     `model` is the name of an embedded model, a folder (DiariZen's among them) or an id on the
-    Hugging Face hub; `device` is auto, cpu or cuda. Raises CheckpointError if the model is not
-    found, damaged or has no diarization heads, DeviceError if the device is not there.
+    Hugging Face hub; `device` is auto, cpu or cuda. `precision` is what the encoder computes in,
+    and int8, which is for CPUs, is for the heads too. Raises CheckpointError if the model is not
+    found, damaged or has no diarization heads, DeviceError if the device is not there or does not
+    compute like this, SettingsError for another precision.
     """
     place = resolve_device(device)
+    check_precision(precision, place)
     if is_pyannote(model):
         raise CheckpointError(
             f"{model}: a pipeline of pyannote.audio, which does whole recordings alone; take a "
@@ -69,19 +80,32 @@ def load_pipeline(model: str = "tiny", device: str = "auto") -> DiarizationPipel
         )
     bundle = _read(model)
     if CONFORMER_CLASSIFIER in bundle.state:
-        return diarizen_pipeline(bundle, _build(load_model(VOICES), VOICES, place))
-    return _build(bundle, model, place)
+        pipeline = diarizen_pipeline(bundle, _build(load_model(VOICES), VOICES, place))
+    else:
+        pipeline = _build(bundle, model, place)
+    pipeline.precision = precision
+    lower_encoder(pipeline.encoder, precision)
+    if precision == "int8":
+        lower_linear_maps(pipeline.heads)
+    return pipeline
 
 
-def load_diarizer(model: str = "tiny", device: str = "auto") -> Diarizer:
+def load_diarizer(
+    model: str = "tiny", device: str = "auto", precision: Precision = "float32"
+) -> Diarizer:
     """Load what diarizes whole recordings: what `load_pipeline` loads, or pyannote's pipelines.
 
     Those of pyannote.audio are named by an id of the owner `pyannote` on the hub, a folder with
-    `config.yaml` or that file, and need the extra `pyannote`. Raises as `load_pipeline` does.
+    `config.yaml` or that file, and need the extra `pyannote`; they compute in float32. Raises as
+    `load_pipeline` does.
     """
     if not is_pyannote(model):
-        return load_pipeline(model, device)
+        return load_pipeline(model, device, precision)
     place = resolve_device(device)
+    if precision != "float32":
+        raise SettingsError(
+            f"{model}: a pipeline of pyannote.audio computes in float32, not in {precision}."
+        )
     # Nothing is told about the use of this command unless its user asks for it.
     os.environ.setdefault("PYANNOTE_METRICS_ENABLED", "false")
     try:
@@ -147,6 +171,7 @@ def diarize(
     exclusive: bool = False,
     min_turn_s: float | None = None,
     min_gap_s: float | None = None,
+    precision: Precision = "float32",
 ) -> Diarization:
     """Say who spoke when.
 
@@ -164,14 +189,15 @@ def diarize(
         exclusive: Whether to give one speaker at a time.
         min_turn_s: Shorter turns are dropped; None is the model's own.
         min_gap_s: Pauses of one speaker up to this length are closed; None is the model's own.
+        precision: Numbers to compute in: float32, bfloat16 or int8, as for `load_pipeline`.
 
     Raises:
         AudioError: The recording cannot be read.
         CheckpointError: The model cannot be loaded.
-        DeviceError: The device is not there.
+        DeviceError: The device is not there, or does not compute in this precision.
         SettingsError: The numbers of speakers contradict each other, or another is out of range.
     """
-    pipeline = load_diarizer(model, device)
+    pipeline = load_diarizer(model, device, precision)
     return pipeline(
         path_or_waveform,
         channel=channel,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from wavlm_meeting.audio.read import open_audio
 from wavlm_meeting.audio.windows import Window, iter_windows
+from wavlm_meeting.checkpoints.precision import Precision
 from wavlm_meeting.config import merged, parse_settings
 from wavlm_meeting.diarization.assembly import active_voices, blocks_of, decide, parts_of
 from wavlm_meeting.diarization.clustering import cluster
@@ -58,6 +59,7 @@ class DiarizationPipeline:
     ) -> None:
         self.encoder, self.heads, self.settings = encoder.eval(), heads.eval(), settings
         self.name, self.sha256 = name, sha256
+        self.precision: Precision = "float32"
 
     def __call__(
         self,
@@ -171,7 +173,8 @@ class DiarizationPipeline:
         )
         about: dict[str, object] = {}
         if path is not None:
-            model = {"model": self.name, "sha256": self.sha256, "window": window, "hop": hop}
+            sizes = {"window": window, "hop": hop, "precision": self.precision}
+            model = {"model": self.name, "sha256": self.sha256, **sizes}
             known = source if isinstance(source, str | Path) else mono_samples(source)
             about = {**model, "channel": channel, "recording": fingerprint(known)}
         journal = open_journal(path, shape, about)

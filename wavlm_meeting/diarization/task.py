@@ -4,7 +4,7 @@ B batch, N samples, T frames, S local speakers, D embedding size.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import lightning
 import torch
@@ -26,6 +26,7 @@ from wavlm_meeting.diarization.loss import (
 )
 from wavlm_meeting.diarization.model import DiarizationHeads, Heads
 from wavlm_meeting.diarization.vector_clustering import VectorClusteringHeads
+from wavlm_meeting.optimizer import BETAS, MuonAdamW
 from wavlm_meeting.wavlm.model import WavLM
 
 DISTANCE = (2.0, 0.0)
@@ -64,8 +65,10 @@ class TaskSettings(Settings):
     """Whether the encoder's products run in bfloat16; worth it where the hardware has them."""
     warmup: float = Field(0.1, ge=0, lt=1)
     """Share of the steps over which the learning rate rises; it then falls as a cosine."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """AdamW for all, or Muon for the matrices."""
     weight_decay: float = Field(0.01, ge=0)
-    """Of AdamW."""
+    """Of matrices, each step as a share of the learning rate."""
     gradient_clip: float = Field(1.0, gt=0)
     """Longest gradient."""
     margin: float = Field(0.2, ge=0)
@@ -108,26 +111,34 @@ def encode(encoder: WavLM, waveforms: Tensor, settings: TaskSettings) -> tuple[T
 
 
 def optimizer_of(task: nn.Module, encoder: WavLM, settings: TaskSettings) -> OptimizerLRScheduler:
-    """AdamW with a linear rise and a cosine fall of the learning rate; no decay on vectors."""
+    """AdamW, or Muon and AdamW, with a linear rise and a cosine fall of the learning rate.
+
+    Vectors do not decay. The table of the position bias is no matrix to Muon: of its rows, which
+    stand for distances, most have no gradient.
+    """
     first = encoder.frontend.stack()[0].conv.weight
-    matrices = [p for p in task.parameters() if p.ndim > 1 and p is not first]
-    vectors = [p for p in task.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
+    table = getattr(encoder, "bias_table", None)
+    groups: dict[tuple[bool, float, float], list[nn.Parameter]] = {}
+    for parameter in task.parameters():
+        flat = parameter.ndim == 2 and (table is None or parameter is not table.weight)
+        rate = settings.learning_rate * (settings.first_convolution if parameter is first else 1.0)
+        decay = settings.weight_decay if parameter.ndim > 1 else 0.0
+        muon = flat and settings.optimizer == "muon"
+        groups.setdefault((muon, rate, decay), []).append(parameter)
+    matrices, others = (
         [
-            {"params": [first], "weight_decay": settings.weight_decay},
-            {"params": matrices, "weight_decay": settings.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ],
-        lr=settings.learning_rate,
-        betas=(0.9, 0.98),
+            {"params": own, "lr": rate, "weight_decay": decay}
+            for (muon, rate, decay), own in groups.items()
+            if muon is is_muon
+        ]
+        for is_muon in (True, False)
+    )
+    optimizer: torch.optim.Optimizer = (
+        MuonAdamW(matrices, others) if matrices else torch.optim.AdamW(others, betas=BETAS)
     )
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
-        max_lr=[
-            settings.learning_rate * settings.first_convolution,
-            settings.learning_rate,
-            settings.learning_rate,
-        ],
+        max_lr=[group["lr"] for group in optimizer.param_groups],
         total_steps=settings.steps + 1,
         pct_start=settings.warmup,
         cycle_momentum=False,

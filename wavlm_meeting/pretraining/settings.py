@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -112,6 +112,13 @@ class PretrainingSettings(Settings):
     """How batches are made."""
     trainer: TrainerSettings = TrainerSettings()
     """How the work is spread and kept."""
+
+    @model_validator(mode="after")
+    def _encoder_is_whole(self) -> Self:
+        if self.encoder.pruned:
+            message = "encoder is a pruned one; leave out layer_heads and layer_ffn"
+            raise ValueError(message)
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -11,7 +11,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from wavlm_meeting.audio.simulate import Samples
+from wavlm_meeting.audio.simulate import Samples, mu_law
 from wavlm_meeting.units import SAMPLE_RATE
 
 TELEPHONE_RATE = 8000
@@ -58,16 +58,9 @@ def through_codec(waveform: Samples, name: str, bit_rate: int) -> Samples:
 
 
 def _g711(waveform: Samples) -> Samples:
-    narrow = _mu_law(soxr.resample(waveform, SAMPLE_RATE, TELEPHONE_RATE))
+    narrow = mu_law(soxr.resample(waveform, SAMPLE_RATE, TELEPHONE_RATE))
     wide: Samples = soxr.resample(narrow, TELEPHONE_RATE, SAMPLE_RATE)
     return wide
-
-
-def _mu_law(waveform: Samples) -> Samples:
-    """Round to the 256 steps of the mu-law (ITU-T G.711, in its continuous form, mu 255)."""
-    pressed = np.sign(waveform) * np.log1p(255.0 * np.abs(waveform)) / np.log(256.0)
-    rounded = np.round(pressed * 127.0) / 127.0
-    return (np.sign(rounded) * np.expm1(np.abs(rounded) * np.log(256.0)) / 255.0).astype(np.float32)
 
 
 def _ffmpeg(waveform: Samples, name: str, bit_rate: int) -> Samples:

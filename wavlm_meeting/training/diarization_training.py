@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import lightning
-import numpy as np
 import torch
 
 from wavlm_meeting.checkpoints.bundle import ENCODER, write_bundle
@@ -22,6 +20,7 @@ from wavlm_meeting.training.diarization_data import ConversationBatches, Convers
 from wavlm_meeting.training.diarization_recordings import read_conversations
 from wavlm_meeting.training.progress import Progress, Report
 from wavlm_meeting.training.recordings import gather, read_recordings
+from wavlm_meeting.training.seeds import StepSeeds
 from wavlm_meeting.training.trainer import TrainerSettings, fit
 from wavlm_meeting.wavlm.model import WavLM
 
@@ -129,24 +128,6 @@ def train_diarization(
         ],
     )
     load_trained(folder, pipeline)
-
-
-class StepSeeds(lightning.Callback):
-    """Seeds what is random in a step by run, step and process.
-
-    A run that goes on from a checkpoint then draws what one would that was never stopped.
-    """
-
-    def __init__(self, seed: int, accumulate: int) -> None:
-        self.seed, self.accumulate = seed, accumulate
-
-    def on_train_batch_start(
-        self, trainer: lightning.Trainer, _module: object, _batch: object, batch_idx: int
-    ) -> None:
-        """Seed the next batch."""
-        place = (trainer.global_step, batch_idx % self.accumulate, trainer.global_rank)
-        mixed = np.random.SeedSequence((self.seed, *place)).generate_state(1, np.uint64)
-        torch.manual_seed(int(mixed[0] >> 1))
 
 
 def load_trained(folder: Path, pipeline: DiarizationPipeline) -> None:

@@ -10,9 +10,9 @@ from wavlm_meeting.config import Settings
 from wavlm_meeting.separation.model import SeparationHead, build_head
 from wavlm_meeting.separation.settings import SeparationSettings
 from wavlm_meeting.separation.task import SeparationTask, TaskSettings
-from wavlm_meeting.training.diarization_training import StepSeeds
 from wavlm_meeting.training.progress import Progress, Report
 from wavlm_meeting.training.recordings import Recordings, read_recordings
+from wavlm_meeting.training.seeds import StepSeeds
 from wavlm_meeting.training.separation_data import MixtureBatches, MixtureBatchSettings
 from wavlm_meeting.training.separation_rooms import RoomPool
 from wavlm_meeting.training.separation_speech import read_speech

@@ -6,6 +6,7 @@
 B batch, T frames, D width, H heads, E head size.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
@@ -96,23 +97,41 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, p: f
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention whose bias, if any, may be gated by the layer's input."""
+    """Multi-head self-attention whose bias, if any, may be gated by the layer's input.
 
-    def __init__(self, width: int, heads: int, dropout: float, *, gated: bool = True) -> None:
+    Of its `heads` those that are `kept` are there; the input and the bias are cut as for all.
+    """
+
+    kept: Tensor | None
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        dropout: float,
+        *,
+        gated: bool = True,
+        kept: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
-        self.heads, self.dropout, self.gated = heads, dropout, gated
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width)
-        self.value = nn.Linear(width, width)
-        self.output = nn.Linear(width, width)
+        self.heads, self.head_width = heads, width // heads
+        self.dropout, self.gated = dropout, gated
+        count = heads if kept is None else len(kept)
+        inner = count * self.head_width
+        self.query = nn.Linear(width, inner)
+        self.key = nn.Linear(width, inner)
+        self.value = nn.Linear(width, inner)
+        self.output = nn.Linear(inner, width)
         if gated:
-            self.gate = nn.Linear(width // heads, 8)
-            self.gate_scale = nn.Parameter(torch.ones(heads))
+            self.gate = nn.Linear(self.head_width, 8)
+            self.gate_scale = nn.Parameter(torch.ones(count))
+        places = None if count == heads or kept is None else torch.tensor(kept)
+        self.register_buffer("kept", places, persistent=False)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """Attend within (B, T, D)."""
         query, key, value = (
-            linear(x).view(*x.shape[:2], self.heads, -1)
+            linear(x).unflatten(2, (-1, self.head_width))
             for linear in (self.query, self.key, self.value)
         )
         dropout = self.dropout if self.training else 0.0
@@ -121,7 +140,8 @@ class SelfAttention(nn.Module):
             attended = unbiased_attention(query, key, value, lengths, dropout)
             return self._project(attended)
         gate = self.gates(x) if self.gated else query.new_ones(query.shape[:3])
-        arguments = (query, key, value, gate, context.toeplitz)
+        toeplitz = context.toeplitz if self.kept is None else context.toeplitz[self.kept]
+        arguments = (query, key, value, gate, toeplitz)
         if context.method == "dense":
             attended = dense_attention(*arguments, lengths, dropout)
         elif context.method == "flex" and not torch.is_grad_enabled():
@@ -137,6 +157,8 @@ class SelfAttention(nn.Module):
     def gates(self, x: Tensor) -> Tensor:
         """Return the gates (B, T, H) that scale each query's position bias."""
         heads = x.view(*x.shape[:2], self.heads, -1)  # (B, T, H, E)
+        if self.kept is not None:
+            heads = heads[:, :, self.kept]
         # The 8 outputs are only used as two sums of 4: sum the weights instead.
         weight = self.gate.weight.view(2, 4, -1).sum(dim=1)
         bias = self.gate.bias.view(2, 4).sum(dim=1)

@@ -33,9 +33,13 @@ class WavLMConfig(Settings):
     layers: int = Field(12, ge=1)
     """Transformer layers."""
     heads: int = Field(12, ge=1)
-    """Attention heads of each layer."""
+    """Attention heads of each layer, before any are pruned."""
     ffn: int = Field(3072, ge=1)
-    """Inner width of the feed-forward part."""
+    """Inner width of the feed-forward part, before any of it is pruned."""
+    layer_heads: tuple[tuple[int, ...], ...] | None = None
+    """Which of the heads, from 0, each layer of a pruned encoder has kept; without it, all."""
+    layer_ffn: tuple[int, ...] | None = None
+    """Inner width of each layer's feed-forward part in a pruned encoder; without it, `ffn`."""
     pre_norm: bool = False
     """LayerNorm before each part and after the last layer (Large), or after each part (Base)."""
     position_kernel: int = Field(128, ge=1)
@@ -73,6 +77,42 @@ class WavLMConfig(Settings):
             message = "conv_layers holds a size below 1"
             raise ValueError(message)
         return self
+
+    @model_validator(mode="after")
+    def _pruning_fits(self) -> Self:
+        for name, rows in (("layer_heads", self.layer_heads), ("layer_ffn", self.layer_ffn)):
+            if rows is not None and len(rows) != self.layers:
+                message = f"{name} is of {len(rows)} layers, and there are {self.layers}"
+                raise ValueError(message)
+        for row in self.layer_heads or ():
+            if not row or list(row) != sorted({*row} & {*range(self.heads)}):
+                message = (
+                    f"layer_heads holds {list(row)}; give one or more of 0 .. {self.heads - 1}, "
+                    "rising"
+                )
+                raise ValueError(message)
+        if min(self.layer_ffn or (1,)) < 1:
+            message = "layer_ffn holds a size below 1"
+            raise ValueError(message)
+        return self
+
+    @property
+    def head_width(self) -> int:
+        """Channels of one head."""
+        return self.width // self.heads
+
+    @property
+    def pruned(self) -> bool:
+        """Whether layers may differ from each other."""
+        return self.layer_heads is not None or self.layer_ffn is not None
+
+    def heads_of(self, layer: int) -> tuple[int, ...]:
+        """Return which heads a layer has."""
+        return tuple(range(self.heads)) if self.layer_heads is None else self.layer_heads[layer]
+
+    def ffn_of(self, layer: int) -> int:
+        """Return the inner width of a layer's feed-forward part."""
+        return self.ffn if self.layer_ffn is None else self.layer_ffn[layer]
 
     @property
     def hop(self) -> int:

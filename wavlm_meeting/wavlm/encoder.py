@@ -29,9 +29,12 @@ class FeedForward(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Attention and feed-forward with residuals; norms before (Large) or after (Base) each."""
+    """Attention and feed-forward with residuals; norms before (Large) or after (Base) each.
 
-    def __init__(self, config: WavLMConfig) -> None:
+    `index` is the layer's number, by which a pruned encoder's layers differ.
+    """
+
+    def __init__(self, config: WavLMConfig, index: int = 0) -> None:
         super().__init__()
         self.pre_norm, self.dropout = config.pre_norm, config.dropout
         self.attention = SelfAttention(
@@ -39,9 +42,10 @@ class EncoderLayer(nn.Module):
             config.heads,
             config.attention_dropout,
             gated=config.position_bias == "gated",
+            kept=config.heads_of(index),
         )
         self.attention_norm = nn.LayerNorm(config.width, eps=NORM_EPS)
-        self.ffn = FeedForward(config.width, config.ffn, config.activation_dropout)
+        self.ffn = FeedForward(config.width, config.ffn_of(index), config.activation_dropout)
         self.ffn_norm = nn.LayerNorm(config.width, eps=NORM_EPS)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:

@@ -59,15 +59,18 @@ def encoder_flops(config: WavLMConfig, samples: int) -> EncoderFlops:
         convolutions.append(2 * length * kernel * in_channels * channels)
         in_channels = channels
     frames, width = length, config.width
-    square = 2 * frames * width**2
+    layers = range(config.layers)
+    heads = [len(config.heads_of(layer)) for layer in layers]
+    inner = sum(heads) * config.head_width  # of all layers
+    ffn = sum(config.ffn_of(layer) for layer in layers)
     # The gate's 8 outputs are only used as two sums, and computed as such.
-    gate = 2 * frames * width * 2 if config.position_bias == "gated" else 0
+    gate = 2 * frames * inner * 2 if config.position_bias == "gated" else 0
     return EncoderFlops(
         first_convolution=convolutions[0],
         convolutions=sum(convolutions[1:]),
         projection=2 * frames * in_channels * width,
         position=2 * frames * width * (width // config.position_groups) * config.position_kernel,
-        attention_projections=config.layers * (4 * square + gate),
-        attention_products=config.layers * 2 * (2 * frames**2 * width),
-        feed_forward=config.layers * 2 * (2 * frames * width * config.ffn),
+        attention_projections=4 * 2 * frames * width * inner + gate,
+        attention_products=2 * (2 * frames**2 * inner),
+        feed_forward=2 * (2 * frames * width * ffn),
     )

@@ -73,7 +73,7 @@ class WavLM(nn.Module):
         if config.position_bias != "none":
             self.bias_table = nn.Embedding(config.bias_buckets, config.heads)
             nn.init.normal_(self.bias_table.weight, std=INIT_STD)
-        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
+        self.layers = nn.ModuleList(EncoderLayer(config, index) for index in range(config.layers))
         self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
         for module in self.layers.modules():
             if isinstance(module, nn.Linear):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from small_diarizen import BUCKETS, HEADS, PRUNED, WHOLE, WIDTH, draw_state, write_diarizen
+from small_diarizen import BUCKETS, HEADS, INNER, PRUNED, WHOLE, WIDTH, draw_state, write_diarizen
 from wavlm_meeting.checkpoints import diarizen
 from wavlm_meeting.checkpoints.bundle import Bundle
 from wavlm_meeting.checkpoints.conformer_head import (
@@ -185,6 +185,10 @@ def test_outputs_are_those_of_the_layout(
         found = log_probabilities(model, waveforms)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     assert expected.std() > 0.1
+    # Nothing but a head for the layer without any, and its gate, is there beside what was pruned.
+    sizes = model.card.encoder
+    assert sizes.layer_heads == tuple(own or (0,) for own in kept)
+    assert sizes.layer_ffn == INNER
 
 
 def test_the_released_prunings_have_their_sizes() -> None:
@@ -204,7 +208,8 @@ def test_the_released_prunings_have_their_sizes() -> None:
         ("classes", "has 11 classes, but 3 speakers with 2 at once make 7"),
         ("left over", "1 parameter unknown (something)"),
         ("no weights", "pytorch_model.bin: no such file"),
-        ("half a layer", "'encoder.transformer.layers.0.attention.v_proj'"),
+        ("half a layer", "missing (encoder.transformer.layers.0.attention.v_proj.bias)"),
+        ("other sizes", "'encoder.transformer.layers.0.attention.v_proj.weight' has the shape"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path: Path, mistake: str, says: str) -> None:
@@ -217,6 +222,9 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, mistake: str, says: str) -
         state["something"] = torch.zeros(1)
     if mistake == "half a layer":
         del state["wavlm_model.encoder.transformer.layers.0.attention.v_proj.bias"]
+    if mistake == "other sizes":
+        name = "wavlm_model.encoder.transformer.layers.0.attention.v_proj.weight"
+        state[name] = state[name][:8]
     folder = write_diarizen(tmp_path / "model", state, "elsewhere.bin")
     text = (folder / "config.toml").read_text()
     if mistake == "positions":

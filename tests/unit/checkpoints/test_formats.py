@@ -10,6 +10,8 @@ from wavlm_meeting.checkpoints.bundle import Bundle
 from wavlm_meeting.checkpoints.formats import LAYOUTS, read_model, write_model
 from wavlm_meeting.checkpoints.torchaudio import MARK
 from wavlm_meeting.errors import CheckpointError, SettingsError
+from wavlm_meeting.wavlm.config import WavLMConfig
+from wavlm_meeting.wavlm.model import WavLM
 
 ENCODERS = tuple(layout for layout in LAYOUTS if layout != "pyannote")
 """Layouts that an encoder without heads can be written in; test_pyannote.py has the other."""
@@ -34,6 +36,23 @@ def test_heads_travel(tmp_path: Path, model: Bundle, layout: str) -> None:
     assert found.card.heads == model.card.heads
     for name, tensor in model.state["frame_classifier"].items():
         assert torch.equal(found.state["frame_classifier"][name], tensor), name
+
+
+def test_pruned_encoders_are_bundles(tmp_path: Path, model: Bundle) -> None:
+    """Layers of different sizes come back from a bundle; other layouts refuse them in one line."""
+    sizes = {"layer_heads": ((1,), (0, 1)), "layer_ffn": (5, 24)}
+    config = WavLMConfig.model_validate(model.card.encoder.model_dump() | sizes)
+    card = model.card.model_copy(update={"encoder": config, "heads": {}})
+    pruned = Bundle(card, {"encoder": WavLM(config).state_dict()})
+    write_model(tmp_path / "model", pruned, "bundle")
+    found = load_encoder(tmp_path / "model")
+    assert found.config == config
+    for name, tensor in pruned.state["encoder"].items():
+        assert torch.equal(found.state_dict()[name], tensor), name
+    for layout in ("huggingface", "microsoft"):
+        with pytest.raises(CheckpointError, match="pruned, layer by layer, which only a bundle"):
+            write_model(tmp_path / layout, pruned, layout)
+        assert not (tmp_path / layout).exists()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -357,3 +357,10 @@ def test_mistakes(wrong: dict[str, Any], said: str) -> None:
     """What cannot be is one line that names it."""
     with pytest.raises(SettingsError, match=said):
         estimate(TINY, **wrong)
+
+
+def test_a_pruned_encoder_is_not_pretrained() -> None:
+    """What pruning leaves comes from a whole encoder that has learned: one line says so."""
+    sizes = {"layers": 1, "layer_ffn": [8]}
+    with pytest.raises(SettingsError, match="leave out layer_heads and layer_ffn"):
+        parse_settings({"encoder": sizes}, PretrainingSettings, "pretrain.toml")

@@ -87,6 +87,20 @@ def test_a_head_replaces_the_one_before(with_head: Path, tmp_path: Path) -> None
     assert loaded.head.features is None
 
 
+def test_a_head_leaves_what_has_eight_bits_as_it_is(without: Path, tmp_path: Path) -> None:
+    """A model that was read from int8 is written to int8 again without a second rounding."""
+    bundle = read_bundle(without)
+    write_bundle(tmp_path / "int8", bundle.state, bundle.card, "int8")
+    old = read_bundle(tmp_path / "int8")
+    add_separation(old, drawn_head(), SETTINGS, tmp_path / "new", storage="int8")
+    new = read_bundle(tmp_path / "new")
+    weight = "layers.0.ffn.up.weight"
+    assert not torch.equal(old.state["encoder"][weight], bundle.state["encoder"][weight])
+    for part, state in old.state.items():
+        assert all(torch.equal(new.state[part][name], tensor) for name, tensor in state.items())
+    assert load_separator(str(tmp_path / "new"), "cpu").settings == SETTINGS
+
+
 def test_a_head_of_other_sizes_is_not_written(without: Path, tmp_path: Path) -> None:
     """Settings and parameters that do not fit are refused, and nothing is left behind."""
     wider = SETTINGS.model_copy(update={"width": 32})

@@ -23,7 +23,11 @@ GROUP = WavLMConfig(
     position_groups=4,
 )
 LAYER = GROUP.model_copy(update={"frontend_norm": "layer", "pre_norm": True})
+PRUNED = GROUP.model_copy(
+    update={"layer_heads": ((0, 2), (1,), (0, 1, 3)), "layer_ffn": (17, 96, 5)}
+)
 NO_BIAS = GROUP.model_copy(update={"position_bias": "none"})
+CONFIGS = {"group": GROUP, "layer": LAYER, "no bias": NO_BIAS, "pruned": PRUNED}
 SAMPLES = 16_000
 
 
@@ -43,7 +47,7 @@ def counted(model: nn.Module, *inputs: Tensor, backward: bool) -> dict[str, int]
     return {name: sum(by_kind.values()) for name, by_kind in counter.get_flop_counts().items()}
 
 
-@pytest.mark.parametrize("config", [GROUP, LAYER, NO_BIAS], ids=["group", "layer", "no bias"])
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_forward(config: WavLMConfig) -> None:
     """Every part's operations are exactly those of our dense path.
 
@@ -56,14 +60,17 @@ def test_forward(config: WavLMConfig) -> None:
         "WavLM.frontend.layers.0": ours.first_convolution,
         "WavLM.frontend": ours.first_convolution + ours.convolutions,
         "WavLM.projection": ours.projection,
-        "WavLM.layers.0.attention": (ours.attention_projections + ours.attention_products) // 3,
-        "WavLM.layers.2.ffn": ours.feed_forward // 3,
     }
     assert {name: found[name] for name in parts} == parts
+    for part, expected in (
+        ("attention", ours.attention_projections + ours.attention_products),
+        ("ffn", ours.feed_forward),
+    ):
+        assert sum(found[f"WavLM.layers.{n}.{part}"] for n in range(config.layers)) == expected
     assert ours.total - ours.position == found["WavLM"] - found["WavLM.position"]
 
 
-@pytest.mark.parametrize("config", [GROUP, LAYER, NO_BIAS], ids=["group", "layer", "no bias"])
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 @pytest.mark.parametrize("recompute", [False, True])
 def test_training(config: WavLMConfig, recompute: bool) -> None:
     """Forward and backward take exactly what is counted, also where layers run twice."""

@@ -32,6 +32,12 @@ def test_released_frontend_has_20_ms_hop_and_25_ms_receptive_field() -> None:
         ({"width": 100, "heads": 4}, "groups"),
         ({"bias_max_distance": 80}, "bias_max_distance"),
         ({"conv_layers": [[512, 0, 5]]}, "conv_layers"),
+        ({"layers": 2, "layer_heads": [[0]]}, "layer_heads is of 1 layers, and there are 2"),
+        ({"layers": 2, "layer_heads": [[0], []]}, r"layer_heads holds \[\]"),
+        ({"layers": 1, "layer_heads": [[0, 12]]}, r"layer_heads holds \[0, 12\]"),
+        ({"layers": 1, "layer_heads": [[2, 1]]}, "rising"),
+        ({"layers": 2, "layer_ffn": [8]}, "layer_ffn is of 1 layers"),
+        ({"layers": 2, "layer_ffn": [8, 0]}, "layer_ffn holds a size below 1"),
         ({"widht": 768}, "did you mean 'width'"),
     ],
 )

@@ -1,11 +1,11 @@
-"""The optimizer of separation: two algorithms that look like one."""
+"""Muon and AdamW: two algorithms that look like one."""
 
 import copy
 
 import torch
 from torch import nn
 
-from wavlm_meeting.separation.optimizer import BETAS, MuonAdamW
+from wavlm_meeting.optimizer import BETAS, Muon, MuonAdamW
 
 
 def optimizer_of(model: nn.Module) -> MuonAdamW:
@@ -40,6 +40,26 @@ def test_each_part_does_what_it_does_alone() -> None:
     lengths = torch.linalg.svdvals(step)
     assert lengths.max() / lengths.min() < 2.5  # the gradient's differ far more
     assert 0.5 < step.square().mean().sqrt() / (0.2 * 0.02) < 1.5  # as long as one of AdamW's
+
+
+def test_matrices_together_take_the_steps_they_take_alone() -> None:
+    """PyTorch's Muon, which goes one matrix at a time, gets to the same weights."""
+    torch.manual_seed(0)
+    shapes = [(6, 4), (4, 6), (6, 4), (5, 5)]
+    ours = [nn.Parameter(torch.randn(shape)) for shape in shapes]
+    theirs = [nn.Parameter(own.detach().clone()) for own in ours]
+    reference = torch.optim.Muon(
+        theirs, lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"
+    )
+    optimizer = Muon([{"params": ours, "lr": 0.02, "weight_decay": 0.1}])
+    for _ in range(4):
+        for own, their in zip(ours, theirs, strict=True):
+            own.grad = torch.randn_like(own)
+            their.grad = own.grad.clone()
+        optimizer.step()
+        reference.step()
+    for own, their in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(own, their, atol=2e-3, rtol=0)  # the products are bfloat16
 
 
 def test_what_is_stopped_goes_on() -> None:

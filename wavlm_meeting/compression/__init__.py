@@ -1,0 +1,1 @@
+"""Making an encoder smaller: gates on what may go, exact pruning, distillation."""
