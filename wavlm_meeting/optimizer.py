@@ -40,20 +40,20 @@ class Muon(torch.optim.Optimizer):
                     alike.setdefault(matrix.shape, []).append(matrix)
             for shape, matrices in alike.items():
                 scale = 0.2 * max(shape) ** 0.5 * group["lr"]
-                directions = orthogonal(torch.stack(self._averaged(matrices)))
+                directions = orthogonal(self._averaged(matrices))
                 torch._foreach_mul_(matrices, 1.0 - group["lr"] * group["weight_decay"])
                 torch._foreach_add_(matrices, list(directions.unbind()), alpha=-scale)
         return loss
 
-    def _averaged(self, matrices: list[Tensor]) -> list[Tensor]:
-        """Move the running means on, and return what Nesterov looks ahead to."""
+    def _averaged(self, matrices: list[Tensor]) -> Tensor:
+        """Move the running means on, and return what Nesterov looks ahead to (N, A, B)."""
         for matrix in matrices:
             if "momentum_buffer" not in self.state[matrix]:
                 self.state[matrix]["momentum_buffer"] = torch.zeros_like(matrix)
         means = [self.state[matrix]["momentum_buffer"] for matrix in matrices]
-        gradients = [matrix.grad for matrix in matrices]
+        gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
         torch._foreach_lerp_(means, gradients, 1.0 - MOMENTUM)
-        return list(torch._foreach_lerp(gradients, means, MOMENTUM))
+        return torch.stack(gradients).lerp(torch.stack(means), MOMENTUM)
 
 
 def orthogonal(matrices: Tensor) -> Tensor:

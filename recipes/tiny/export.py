@@ -3,11 +3,14 @@
 import logging
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from wavlm_meeting.checkpoints.bundle import ENCODER, rounded, write_bundle
 from wavlm_meeting.checkpoints.card import Card
+from wavlm_meeting.checkpoints.loading import load_model
 from wavlm_meeting.checkpoints.trainings import read_weights, steps_done
 from wavlm_meeting.diarization.heard import Heard
 from wavlm_meeting.diarization.load import PART, load_pipeline
@@ -96,12 +99,26 @@ def export(
         figures=report(pipeline, corpus, work, settings),
     )
     state = {ENCODER: pipeline.encoder.state_dict(), PART: pipeline.heads.state_dict()}
+    if (head := _separation(folder, settings, start)) is not None:
+        sizes, state[SEPARATION] = head
+        card = card.model_copy(update={"heads": {**card.heads, SEPARATION: sizes}})
+    return write_bundle(target, state, card, settings.card.storage)
+
+
+def _separation(
+    folder: Path, settings: TinySettings, start: Path | None
+) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """Return sizes and parameters of the separation head: trained here, or that of `start`."""
     if settings.separation is not None and steps_done(folder / SEPARATED):
         head = trained_head(folder / SEPARATED, settings.encoder, settings.separation)
         sizes = settings.separation.head.model_dump(mode="json", exclude_defaults=True)
-        card = card.model_copy(update={"heads": {**card.heads, SEPARATION: sizes}})
-        state[SEPARATION] = head.state_dict()
-    return write_bundle(target, state, card, settings.card.storage)
+        return sizes, head.state_dict()
+    if start is None or steps_done(folder):
+        return None
+    bundle = load_model(str(start))
+    if SEPARATION not in bundle.state:
+        return None
+    return bundle.card.heads[SEPARATION], bundle.state[SEPARATION]
 
 
 def trained_pipeline(folder: Path, settings: TinySettings) -> DiarizationPipeline:

@@ -54,7 +54,7 @@ def pretrain(work: Path, folder: Path, settings: TinySettings) -> None:
 
 
 def pretrained(folder: Path) -> Path | None:
-    """Return the training of the encoder that the round in `folder` begins with, if there is one."""
+    """Return the training that the round in `folder` begins with, if there is one."""
     second = folder / PRETRAINED / "second"
     return second if steps_done(second) else None
 

@@ -24,8 +24,8 @@ from wavlm_meeting.separation.model import SeparationHead
 from wavlm_meeting.separation.task import Batch, SeparationTask
 from wavlm_meeting.training.scene_packing import PackedScenes, ScenePacker
 from wavlm_meeting.training.scene_rendering import TAPS, SceneRenderer, through_telephone
-from wavlm_meeting.training.separation_mixtures import TALKERS, draw_mixture
 from wavlm_meeting.training.seeds import StepSeeds
+from wavlm_meeting.training.separation_mixtures import TALKERS, draw_mixture
 from wavlm_meeting.training.separation_rooms import RoomPool
 from wavlm_meeting.training.separation_training import new_head
 from wavlm_meeting.training.trainer import fit

@@ -21,6 +21,7 @@ from wavlm_meeting.recipes.tiny import (
     prepare,
     settings,
 )
+from wavlm_meeting.separation.load import load_separator
 from wavlm_meeting.wavlm.config import WavLMConfig
 
 pytest.importorskip("speechbrain", reason="training needs the extra 'train'")
@@ -47,6 +48,40 @@ speaker_shares = [0.5, 0.5]
 meetings = 0.5
 [task]
 steps = 3
+[pretraining]
+crops = 4
+noises = 1
+frames = 2000
+layer = 1
+[pretraining.mfcc]
+clusters = 8
+restarts = 2
+[pretraining.units]
+clusters = 8
+restarts = 2
+[pretraining.first]
+size = "tiny"
+[pretraining.first.encoder]
+position_bias = "none"
+[pretraining.first.mixing]
+probability = 0.0
+[pretraining.first.optimizer]
+steps = 2
+[pretraining.second]
+size = "tiny"
+[pretraining.second.optimizer]
+steps = 2
+[separation.head]
+layers = 1
+width = 16
+heads = 2
+ffn = 16
+kernel = 5
+[separation.task]
+steps = 2
+[separation.batches]
+window_s = 2.4
+mixtures = 2
 [evaluation]
 speakers = [2]
 conversations = 1
@@ -99,7 +134,8 @@ def test_from_corpus_to_a_bundle_that_diarizes(corpus: Path, tmp_path: Path) -> 
     (tmp_path / "small.toml").write_text(SMALL)
     command = [sys.executable, "-m", "wavlm_meeting.recipes.tiny", "--corpus", str(corpus)]
     command += ["--work", "work", "--settings", "small.toml", "--target", "out"]
-    for stages in ("prepare,train", "prepare,train,export,baseline"):
+    every = "prepare,pretrain,train,separate,export,baseline"
+    for stages in ("prepare,pretrain,train", every):
         answer = subprocess.run(
             [*command, "--stages", stages],
             cwd=tmp_path,
@@ -109,7 +145,9 @@ def test_from_corpus_to_a_bundle_that_diarizes(corpus: Path, tmp_path: Path) -> 
         )
         assert answer.returncode == 0, answer.stderr
     assert "from step 3" in answer.stderr
+    assert "separate: 2 updates" in answer.stderr
     assert re.search(r"baseline: test: DER \d+\.\d\d %", answer.stderr)
+    assert load_separator(str(tmp_path / "out"), "cpu").settings.width == 16
     pipeline = load_pipeline(str(tmp_path / "out"), "cpu")
     assert pipeline.settings.window_s == 4.0
     noise = np.random.default_rng(0).standard_normal(64_000).astype(np.float32)
@@ -251,9 +289,11 @@ def test_windows_of_a_meeting_follow_its_turns(tmp_path: Path, contiguous: bool)
         assert begins.max() == 1
 
 
-def test_the_shipped_settings_are_the_shipped_model() -> None:
-    """`tiny.toml` describes the encoder that is inside the package."""
-    pipeline = load_pipeline("tiny", "cpu")
-    shipped = read_toml(SHIPPED, settings.TinySettings)
+@pytest.mark.parametrize("name", ["tiny", "mini"])
+def test_the_shipped_settings_are_the_shipped_model(name: str) -> None:
+    """`tiny.toml` and `mini.toml` describe the encoders that are inside the package."""
+    pipeline = load_pipeline(name, "cpu")
+    shipped = read_toml(SHIPPED.with_stem(name), settings.TinySettings)
     assert pipeline.encoder.config == WavLMConfig.model_validate(shipped.encoder.model_dump())
     assert pipeline.settings.head_sizes() == shipped.diarization.head_sizes()
+    assert shipped.card.name == name

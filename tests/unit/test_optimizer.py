@@ -48,9 +48,7 @@ def test_matrices_together_take_the_steps_they_take_alone() -> None:
     shapes = [(6, 4), (4, 6), (6, 4), (5, 5)]
     ours = [nn.Parameter(torch.randn(shape)) for shape in shapes]
     theirs = [nn.Parameter(own.detach().clone()) for own in ours]
-    reference = torch.optim.Muon(
-        theirs, lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"
-    )
+    reference = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     optimizer = Muon([{"params": ours, "lr": 0.02, "weight_decay": 0.1}])
     for _ in range(4):
         for own, their in zip(ours, theirs, strict=True):

@@ -12,9 +12,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from wavlm_meeting.config import Settings
+from wavlm_meeting.optimizer import MuonAdamW
 from wavlm_meeting.separation.loss import magnitude_losses, sdr_losses
 from wavlm_meeting.separation.model import SeparationHead
-from wavlm_meeting.optimizer import MuonAdamW
 from wavlm_meeting.separation.spectra import stft
 from wavlm_meeting.wavlm.model import WavLM
 

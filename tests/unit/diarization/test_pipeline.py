@@ -154,22 +154,23 @@ def test_a_call_goes_on_where_one_was_cut_short(
     pipeline: DiarizationPipeline, samples: np.ndarray, tmp_path: Path
 ) -> None:
     """The journal of a call that failed halfway saves the first half; the result is the same."""
+    samples = np.tile(samples, 2)  # 60 s: more than one batch of windows
     whole, journal, seen = pipeline(samples), tmp_path / "x.journal", []
 
     def fail(done_s: float, _total_s: float | None) -> None:
-        if done_s > 15:
+        if done_s > 45:
             raise RuntimeError("pulled the plug")
 
     with pytest.raises(RuntimeError, match="plug"):
         pipeline(samples, journal=journal, progress=fail)
     found = pipeline(samples, journal=journal, progress=lambda done_s, _: seen.append(done_s))
     assert found == whole
-    assert seen[0] > 8
+    assert seen[0] > 30
     heard_again: list[float] = []
     other = pipeline(
         -samples, journal=journal, progress=lambda done_s, _: heard_again.append(done_s)
     )
-    assert heard_again[0] < 8
+    assert heard_again[0] <= 8
     assert other == pipeline(-samples)
 
 
