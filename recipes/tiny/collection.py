@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from wavlm_meeting.audio.simulate import Utterance
 from wavlm_meeting.errors import SettingsError
-from wavlm_meeting.recipes.tiny.channels import CODECS, CODED
+from wavlm_meeting.recipes.tiny.channels import CODECS, CODED, is_coded
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,10 @@ def load_collection(work: Path, split: str) -> Collection:
             if speaker not in voices:
                 sources.setdefault(str(table["source"][index]), []).append(speaker)
             voices.setdefault(speaker, []).append(utterance)
-    coded = work / CODED
+    coded = is_coded(work)
     return Collection(
-        coded_samples=np.load(coded, mmap_mode="r") if coded.exists() else None,
-        coded=np.load(work / CODECS)["codec"] != "" if coded.exists() else None,
+        coded_samples=np.load(work / CODED, mmap_mode="r") if coded else None,
+        coded=np.load(work / CODECS)["codec"] != "" if coded else None,
         samples=np.load(work / "samples.npy", mmap_mode="r"),
         starts=table["start"],
         lengths=table["length"],
