@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset
 
 from wavlm_meeting.pretraining.task import PretrainingBatch
 from wavlm_meeting.recipes.tiny.collection import Collection
+from wavlm_meeting.training.batch_numbers import batch_numbers
 from wavlm_meeting.units import SAMPLE_RATE
 from wavlm_meeting.wavlm.config import WavLMConfig
 
@@ -55,11 +56,8 @@ class CropBatches(IterableDataset[CropBatch]):
         self.backgrounds = np.array([first_samples, counts], np.int64).T.reshape(-1, 2)
 
     def __iter__(self) -> Iterator[CropBatch]:
-        worker = get_worker_info()
-        number = self.first + (worker.id if worker else 0)
-        while True:
+        for number in batch_numbers(self.first):
             yield self.batch(number)
-            number += worker.num_workers if worker else 1
 
     def batch(self, number: int) -> CropBatch:
         """Draw batch `number`."""

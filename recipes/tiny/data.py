@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset
 
 from wavlm_meeting.audio.simulate import (
     ConversationPlan,
@@ -25,6 +25,7 @@ from wavlm_meeting.audio.simulate import (
 from wavlm_meeting.diarization.task import Batch
 from wavlm_meeting.recipes.tiny.collection import Collection, draw_speakers
 from wavlm_meeting.recipes.tiny.settings import DataSettings
+from wavlm_meeting.training.batch_numbers import batch_numbers
 from wavlm_meeting.training.diarization_targets import local_targets
 from wavlm_meeting.training.scene_packing import PackedScenes, ScenePacker
 from wavlm_meeting.training.scene_rendering import SceneRenderer
@@ -88,11 +89,8 @@ class WindowBatches(IterableDataset[Batch | PlannedBatch]):
         self.classes = {name: number for number, name in enumerate(collection.labelled)}
 
     def __iter__(self) -> Iterator[Batch | PlannedBatch]:
-        worker = get_worker_info()
-        number = self.first + (worker.id if worker else 0)
-        while True:
+        for number in batch_numbers(self.first):
             yield self.batch(number)
-            number += worker.num_workers if worker else 1
 
     def batch(self, number: int) -> Batch | PlannedBatch:
         """Draw batch `number`, and render it unless others are to."""
@@ -193,7 +191,7 @@ class WindowBatches(IterableDataset[Batch | PlannedBatch]):
         """Return a plan with the targets of its windows of `length` samples."""
         windows = []
         for first in range(0, plan.length, length):
-            part = crop(plan, first, length) if length < plan.length else plan
+            part = crop(plan, first, length)
             said = [placement.utterance for placement in part.placements]
             windows.append(self._targets(length, part.turns(), said, names))
         return Scene(plan, windows)

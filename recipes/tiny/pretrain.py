@@ -185,7 +185,7 @@ class Chain:
             chain.crops,
             chain.noises,
             settings.seed,
-            first=steps_done(folder),
+            first=steps_done(folder) * settings.trainer.accumulate,
         )
         fit(
             task,
@@ -193,6 +193,7 @@ class Chain:
             folder,
             steps=settings.optimizer.steps,
             gradient_clip=settings.optimizer.gradient_clip,
+            accumulate=settings.trainer.accumulate,
             checkpoint_steps=settings.trainer.checkpoint_steps,
             log_steps=settings.trainer.log_steps,
             workers=settings.trainer.workers,

@@ -8,110 +8,79 @@ B batch, J talkers, N samples, M responses, K taps.
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset
 
 from wavlm_meeting.checkpoints.trainings import load_parts, steps_done
 from wavlm_meeting.devices import resolve_device
-from wavlm_meeting.recipes.tiny.collection import Collection, load_collection
+from wavlm_meeting.recipes.tiny.collection import load_collection
 from wavlm_meeting.recipes.tiny.settings import SeparateSettings
 from wavlm_meeting.recipes.tiny.train import samples_on, workers_for
 from wavlm_meeting.separation.model import SeparationHead
 from wavlm_meeting.separation.task import Batch, SeparationTask
+from wavlm_meeting.training.batch_numbers import batch_numbers
 from wavlm_meeting.training.scene_packing import PackedScenes, ScenePacker
 from wavlm_meeting.training.scene_rendering import TAPS, SceneRenderer, through_telephone
 from wavlm_meeting.training.seeds import StepSeeds
-from wavlm_meeting.training.separation_mixtures import TALKERS, draw_mixture
+from wavlm_meeting.training.separation_data import MixtureBatches
+from wavlm_meeting.training.separation_mixtures import TALKERS
 from wavlm_meeting.training.separation_rooms import RoomPool
 from wavlm_meeting.training.separation_training import new_head
 from wavlm_meeting.training.trainer import fit
-from wavlm_meeting.units import SAMPLE_RATE
 from wavlm_meeting.wavlm.config import WavLMConfig
 from wavlm_meeting.wavlm.model import WavLM
+
+Places = dict[tuple[int, int, int], int]
+"""Rows of responses by room, place and microphone."""
 
 log = logging.getLogger(__name__)
 
 
-class PlannedMixtures(NamedTuple):
-    """A batch of mixtures that is still to be rendered."""
+class MixturePlans(IterableDataset[PackedScenes]):
+    """The stream of `MixtureBatches`, packed for a renderer instead of rendered.
 
-    scenes: PackedScenes
-
-    def rendered(self, renderer: SceneRenderer) -> Batch:
-        """Return the batch as the model takes it."""
-        scenes = self.scenes
-        images, noise = renderer.parts(scenes)
-        band = scenes.telephone.clamp(max=1)
-        images = through_telephone(images, band[scenes.plans])
-        noise = through_telephone(noise, band)
-        rank = torch.arange(len(scenes.plans), device=noise.device)
-        first = torch.searchsorted(scenes.plans, scenes.plans)
-        slots = scenes.plans * TALKERS + rank - first
-        placed = images.new_zeros(len(noise) * TALKERS, noise.shape[1])
-        placed = placed.index_copy(0, slots, images).view(len(noise), TALKERS, -1)
-        return Batch(placed.sum(dim=1) + noise, placed, noise)
-
-
-class MixturePlans(IterableDataset[PlannedMixtures]):
-    """An endless stream of mixtures: batch number n is the same whatever came before it.
-
-    Talkers are drawn as likely as they have speech. `places` says how many rooms the renderer's
-    responses are of, and how many talkers' places each has.
+    `places` says which of the renderer's responses is a microphone's of a place in a room.
     """
 
-    def __init__(
-        self,
-        collection: Collection,
-        settings: SeparateSettings,
-        seed: int,
-        first: int = 0,
-        places: tuple[int, int] | None = None,
-    ) -> None:
-        self.collection, self.settings, self.seed, self.first = collection, settings, seed, first
-        self.places = places
-        self.packer = ScenePacker(collection.samples, collection.starts, collection.lengths)
-        self.names = sorted(collection.voices)
-        seconds = np.array(
-            [
-                sum(end - start for said in collection.voices[name] for start, end in said.speech)
-                for name in self.names
-            ]
-        )
-        self.weights = seconds / seconds.sum()
+    def __init__(self, mixtures: MixtureBatches, packer: ScenePacker, places: Places) -> None:
+        self.mixtures, self.packer, self.places = mixtures, packer, places
 
-    def __iter__(self) -> Iterator[PlannedMixtures]:
-        worker = get_worker_info()
-        number = self.first + (worker.id if worker else 0)
-        while True:
+    def __iter__(self) -> Iterator[PackedScenes]:
+        for number in batch_numbers(self.mixtures.first):
             yield self.batch(number)
-            number += worker.num_workers if worker else 1
 
-    def batch(self, number: int) -> PlannedMixtures:
+    def batch(self, number: int) -> PackedScenes:
         """Draw batch `number`."""
-        batches, collection = self.settings.batches, self.collection
-        rng = np.random.default_rng((self.seed, number))
-        length = int(batches.window_s * SAMPLE_RATE)
-        plans, responses = [], []
-        for _ in range(batches.mixtures):
-            drawn = rng.choice(len(self.names), TALKERS, replace=False, p=self.weights)
-            voices = {self.names[each]: collection.voices[self.names[each]] for each in drawn}
-            plan = draw_mixture(rng, voices, length, batches.mixture, collection.noises).scene
-            plans.append(plan)
-            responses.append(self._room(rng, plan.speakers))
-        return PlannedMixtures(self.packer.pack(plans, responses=responses))
+        count = self.mixtures.settings.mixtures
+        plans = [self.mixtures.plan(number, each) for each in range(count)]
+        responses = [
+            {
+                name: self.places[plan.room, place, plan.microphones[0]]
+                for name, place in zip(plan.scene.speakers, plan.places, strict=False)
+            }
+            if plan.room is not None
+            else {}
+            for plan in plans
+        ]
+        return self.packer.pack([plan.scene for plan in plans], responses=responses)
 
-    def _room(self, rng: np.random.Generator, speakers: list[str]) -> dict[str, int]:
-        """Draw a room of the pool and where in it the talkers stand."""
-        if self.places is None or rng.random() >= self.settings.batches.mixture.pool:
-            return {}
-        rooms, places = self.places
-        first = int(rng.integers(rooms)) * places
-        order = rng.permutation(places)
-        return {name: first + int(order[slot]) for slot, name in enumerate(speakers)}
+
+def rendered(scenes: PackedScenes, renderer: SceneRenderer) -> Batch:
+    """Return mixtures, images of talkers and noise as the model takes them."""
+    images, noise = renderer.parts(scenes)
+    band = scenes.telephone.clamp(max=1)
+    images = through_telephone(images, band[scenes.plans])
+    noise = through_telephone(noise, band)
+    rank = torch.arange(len(scenes.plans), device=noise.device)
+    first = torch.searchsorted(scenes.plans, scenes.plans)
+    slots = scenes.plans * TALKERS + rank - first
+    placed = images.new_zeros(len(noise) * TALKERS, noise.shape[1])
+    placed = placed.index_copy(0, slots, images).view(len(noise), TALKERS, -1)
+    return Batch(placed.sum(dim=1) + noise, placed, noise)
 
 
 class MixtureTask(SeparationTask):
@@ -119,24 +88,22 @@ class MixtureTask(SeparationTask):
 
     renderer: SceneRenderer
 
-    def on_after_batch_transfer(self, batch: PlannedMixtures, _: int) -> Batch:
+    def on_after_batch_transfer(self, batch: PackedScenes, _: int) -> Batch:
         """Render a batch."""
-        return batch.rendered(self.renderer)
+        return rendered(batch, self.renderer)
 
 
-def pool_on(device: torch.device, folder: Path) -> tuple[Tensor, tuple[int, int]]:
-    """Return the responses (M, K) of a pool's talkers at one microphone each, and (rooms, places).
-
-    Rooms all have as many places as the one with the fewest.
-    """
-    pool = RoomPool(folder)
-    places = min(pool.shape(room)[0] for room in range(len(pool))) - 1
-    rows = []
+def responses_of(pool: RoomPool) -> tuple[Tensor, Places]:
+    """Return all responses of a pool (M, K), float16, and the row of each."""
+    rows: list[NDArray[np.float16]] = []
+    places: Places = {}
     for room in range(len(pool)):
-        for response in pool.responses(room)[:places, 0]:
-            cut = response[:TAPS]
-            rows.append(np.pad(cut, (0, TAPS - len(cut))).astype(np.float16))
-    return torch.from_numpy(np.stack(rows)).to(device), (len(pool), places)
+        for place, microphones in enumerate(pool.responses(room)):
+            for microphone, response in enumerate(microphones):
+                places[room, place, microphone] = len(rows)
+                cut = response[:TAPS]
+                rows.append(np.pad(cut, (0, TAPS - len(cut))).astype(np.float16))
+    return torch.from_numpy(np.stack(rows)), places
 
 
 def separate(
@@ -149,23 +116,33 @@ def separate(
     """
     collection = load_collection(work, "train")
     device = resolve_device("auto")
-    responses, places = pool_on(device, rooms) if rooms is not None else (None, None)
+    pool = None if rooms is None else RoomPool(rooms)
+    responses, places = (None, {}) if pool is None else responses_of(pool)
     head = new_head(encoder.config, settings.head, settings.seed)
     task = MixtureTask(encoder, head, settings.task)
+    responses = None if responses is None else responses.to(device)
     task.renderer = SceneRenderer(samples_on(device, collection), responses)
-    batches = MixturePlans(
-        collection, settings, settings.seed, first=steps_done(folder), places=places
+    mixtures = MixtureBatches(
+        collection.voices,
+        collection.audio,
+        settings.batches,
+        settings.seed,
+        first=steps_done(folder) * settings.trainer.accumulate,
+        noises=collection.noises,
+        pool=pool,
     )
+    packer = ScenePacker(collection.samples, collection.starts, collection.lengths)
     fit(
         task,
-        batches,
+        MixturePlans(mixtures, packer, places),
         folder,
         steps=settings.task.steps,
         gradient_clip=settings.task.gradient_clip,
+        accumulate=settings.trainer.accumulate,
         checkpoint_steps=settings.trainer.checkpoint_steps,
         log_steps=settings.trainer.log_steps,
         workers=workers_for(device),
-        callbacks=[StepSeeds(settings.seed, 1)],
+        callbacks=[StepSeeds(settings.seed, settings.trainer.accumulate)],
     )
     log.info("separate: %d updates", steps_done(folder))
     return trained_head(folder, encoder.config, settings)

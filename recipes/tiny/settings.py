@@ -55,7 +55,8 @@ class DataSettings(Settings):
 class ChainSettings(Settings):
     """Pretraining of the encoder: two models and their labels.
 
-    The encoder of either is the whole recipe's, but for the position bias.
+    The encoder of either is the whole recipe's, but for the position bias, and batches are of crops
+    as they are described here.
     """
 
     crop_s: float = Field(4.0, gt=0)

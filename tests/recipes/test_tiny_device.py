@@ -1,6 +1,7 @@
 """What is drawn for a GPU and rendered there is what is rendered here."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,16 +10,18 @@ import torch
 from tests.small_prepared import Prepared, write_prepared
 from wavlm_meeting.audio.simulate import ConversationSettings
 from wavlm_meeting.recipes.tiny.collection import Collection, load_collection
+from wavlm_meeting.training.scene_packing import ScenePacker
 from wavlm_meeting.training.scene_rendering import SceneRenderer
-from wavlm_meeting.training.separation_data import MixtureBatchSettings
+from wavlm_meeting.training.separation_data import MixtureBatches, MixtureBatchSettings
+from wavlm_meeting.training.separation_rooms import RoomPool, write_room
 from wavlm_meeting.wavlm.config import WavLMConfig
 
 pytest.importorskip("lightning", reason="training needs the extra 'train'")
 from wavlm_meeting.diarization.task import Batch
 from wavlm_meeting.recipes.tiny.crops import CropBatch, CropBatches, CropReader
 from wavlm_meeting.recipes.tiny.data import PlannedBatch, WindowBatches
-from wavlm_meeting.recipes.tiny.separate import MixturePlans
-from wavlm_meeting.recipes.tiny.settings import DataSettings, SeparateSettings
+from wavlm_meeting.recipes.tiny.separate import MixturePlans, rendered, responses_of
+from wavlm_meeting.recipes.tiny.settings import DataSettings
 from wavlm_meeting.recipes.tiny.train import samples_on
 
 SECOND = 16_000
@@ -108,14 +111,27 @@ def test_crops_stay_within_their_utterances(collection: Collection) -> None:
     assert torch.equal(drawn.begins, batches.batch(3).begins)
 
 
-def test_mixtures_are_the_sum_of_their_parts(collection: Collection) -> None:
+def test_mixtures_are_the_sum_of_their_parts(collection: Collection, tmp_path: Path) -> None:
     """Two talkers at most, each with an image of their own, in a room of the pool or another."""
-    settings = SeparateSettings(batches=MixtureBatchSettings(window_s=2.4, mixtures=6))
-    plans = MixturePlans(collection, settings, seed=1, places=(2, 3)).batch(0)
-    assert set(plans.scenes.responses.tolist()) <= set(range(6))
-    late = torch.zeros(6, 300)
-    late[:, 100] = 1.0
-    batch = plans.rendered(SceneRenderer(samples_on(CPU, collection), late))
+    for room in range(2):
+        late = np.zeros((4, 1, 300), np.float32)
+        late[:, :, 100] = 1.0
+        write_room(tmp_path / f"room-{room}.npz", late)
+    pool = RoomPool(tmp_path)
+    responses, places = responses_of(pool)
+    assert sorted(places.values()) == list(range(8))
+    mixtures = MixtureBatches(
+        collection.voices,
+        collection.audio,
+        MixtureBatchSettings(window_s=2.4, mixtures=6),
+        seed=1,
+        noises=collection.noises,
+        pool=pool,
+    )
+    packer = ScenePacker(collection.samples, collection.starts, collection.lengths)
+    scenes = MixturePlans(mixtures, packer, places).batch(0)
+    assert set(scenes.responses.tolist()) <= set(places.values())
+    batch = rendered(scenes, SceneRenderer(samples_on(CPU, collection), responses))
     assert batch.images.shape == (6, 2, int(2.4 * SECOND))
     parts = batch.images.sum(dim=1) + batch.noise
     assert torch.allclose(batch.waveforms, parts, atol=1e-5)

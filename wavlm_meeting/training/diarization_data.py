@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset
 
 from wavlm_meeting.audio.simulate import (
     ConversationPlan,
@@ -27,6 +27,7 @@ from wavlm_meeting.config import Settings
 from wavlm_meeting.diarization.task import Batch
 from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.training.augmentation import Augmenter
+from wavlm_meeting.training.batch_numbers import batch_numbers
 from wavlm_meeting.training.diarization_recordings import Conversation
 from wavlm_meeting.training.diarization_targets import local_targets
 from wavlm_meeting.training.processes import processes
@@ -100,11 +101,8 @@ class ConversationBatches(IterableDataset[Batch]):
         self._check()
 
     def __iter__(self) -> Iterator[Batch]:
-        worker = get_worker_info()
-        number = self.first + (worker.id if worker else 0)
-        while True:
+        for number in batch_numbers(self.first):
             yield self.batch(number)
-            number += worker.num_workers if worker else 1
 
     def batch(self, number: int) -> Batch:
         """Draw, read and render this process's share of batch `number`."""

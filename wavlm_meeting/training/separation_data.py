@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import torch
 from pydantic import Field
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset
 
 from wavlm_meeting.audio.simulate import LoadAudio, Utterance
 from wavlm_meeting.config import Settings
 from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.separation.task import Batch
+from wavlm_meeting.training.batch_numbers import batch_numbers
 from wavlm_meeting.training.processes import processes
 from wavlm_meeting.training.separation_mixtures import (
     TALKERS,
@@ -70,11 +71,8 @@ class MixtureBatches(IterableDataset[Batch]):
         self.weights = seconds / seconds.sum()
 
     def __iter__(self) -> Iterator[Batch]:
-        worker = get_worker_info()
-        number = self.first + (worker.id if worker else 0)
-        while True:
+        for number in batch_numbers(self.first):
             yield self.batch(number)
-            number += worker.num_workers if worker else 1
 
     def batch(self, number: int) -> Batch:
         """Draw and render this process's share of batch `number`."""

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset
 
 from wavlm_meeting.config import Settings
 from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.training.augmentation import Augmenter
+from wavlm_meeting.training.batch_numbers import batch_numbers
 from wavlm_meeting.training.processes import processes
 from wavlm_meeting.training.recordings import Ints, Recordings
 from wavlm_meeting.units import SAMPLE_RATE
@@ -97,11 +98,8 @@ class SpeakerBatches(IterableDataset[SpeakerBatch]):
         return 0 if self._teacher is None else int(self._teacher.shape[2])
 
     def __iter__(self) -> Iterator[SpeakerBatch]:
-        worker = get_worker_info()
-        number = self.first + (worker.id if worker else 0)
-        while True:
+        for number in batch_numbers(self.first):
             yield self.batch(number)
-            number += worker.num_workers if worker else 1
 
     def batch(self, number: int) -> SpeakerBatch:
         """Draw batch `number`, and read and render this process's share of it."""
