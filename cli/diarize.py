@@ -38,8 +38,16 @@ from wavlm_meeting.errors import SettingsError
 if TYPE_CHECKING:
     from wavlm_meeting.formats import DiarizationDocument
 
-LIVE = {"files", "model", "max_speakers", "channel", "out", "live", "latency", "device"} | {
-    "precision"
+LIVE = {
+    "files",
+    "model",
+    "max_speakers",
+    "channel",
+    "out",
+    "live",
+    "latency",
+    "device",
+    "precision",
 }
 """Parameters that `diarize --live` takes; the command `live` has more of its own."""
 WORTH_TELLING = 0.005
