@@ -16,12 +16,13 @@ from wavlm_meeting.recipes.tiny.pretrain import PRETRAINED, pretrain, pretrained
 from wavlm_meeting.recipes.tiny.separate import separate
 from wavlm_meeting.recipes.tiny.settings import TinySettings
 from wavlm_meeting.recipes.tiny.train import train
+from wavlm_meeting.recipes.tiny.variants import variants
 
 SHIPPED = Path(__file__).with_name("tiny.toml")
 STAGES = ("prepare", "pretrain", "train", "separate", "export")
-FURTHER = ("channels", "baseline", "evidence")
+FURTHER = ("channels", "baseline", "evidence", "variants")
 """Stages that no other needs: training speech through codecs, what the teachers reach by
-themselves, and the table of a bundle beside them."""
+themselves, the table of a bundle beside them, and models that differ in one choice."""
 
 
 def main(
@@ -43,8 +44,11 @@ def main(
     ablations: Annotated[
         str, typer.Option(help="Bundles that 'evidence' puts beside: NAME=BUNDLE, commas between.")
     ] = "",
+    only: Annotated[
+        str, typer.Option(help="Those of the settings' variants that 'variants' is about; else all.")
+    ] = "",
     workers: Annotated[
-        int, typer.Option(help="Processes of 'channels' and 'evidence'; 0 is one a core.", min=0)
+        int, typer.Option(help="Processes of a stage that can use several; 0 is one a core.", min=0)
     ] = 0,
 ) -> None:
     """Run the stages; each one that is done is left as it is."""
@@ -64,6 +68,9 @@ def main(
                 separate(work, folder / SEPARATED, encoder, chosen.separation, rooms)
         elif stage == "export":
             export(corpus, work, folder, chosen, target, start)
+        elif stage == "variants":
+            names = list(filter(None, only.split(",")))
+            typer.echo(variants(corpus, work, folder, chosen, names, workers))
         else:
             bundle = target if "export" in stages.split(",") else start
             _further(stage, corpus, work, chosen, bundle, ablations, workers)

@@ -194,11 +194,18 @@ def tables(title: str, own: Figures, teachers: Figures, ablations: Mapping[str, 
             cells = (_cell(each) for each in (teachers.get(name), own[name], row.bar))
             lines.append(table_row([name, *cells]))
     if ablations:
-        lines += ["", *table_head(["", title, *ablations])]
-        columns = (own, *ablations.values())
-        for name in ROWS:
-            if any(name in figures for figures in ablations.values()):
-                lines.append(table_row([name, *(_cell(each.get(name)) for each in columns)]))
+        known = {name for figures in ablations.values() for name in figures}
+        beside = {name: figure for name, figure in own.items() if name in known}
+        lines += ["", side_by_side({title: beside, **ablations})]
+    return "\n".join(lines)
+
+
+def side_by_side(found: Mapping[str, Figures]) -> str:
+    """Write a row for each figure that any of them has, and a column for each of them."""
+    lines = table_head(["", *found])
+    for name in ROWS:
+        if any(name in figures for figures in found.values()):
+            lines.append(table_row([name, *(_cell(each.get(name)) for each in found.values())]))
     return "\n".join(lines)
 
 

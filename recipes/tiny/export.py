@@ -74,11 +74,13 @@ def export(
     settings: TinySettings,
     target: Path,
     start: Path | None = None,
+    *,
+    reported: bool = True,
 ) -> Card:
     """Choose on dev, report on dev and test, and write what `folder` holds to `target`.
 
     Where nothing was trained in `folder`, the weights are those of the bundle `start`: what was
-    chosen for it once is chosen anew.
+    chosen for it once is chosen anew. Unless `reported`, the card is left without figures.
     """
     if start is None or steps_done(folder):
         pipeline = trained_pipeline(folder, settings)
@@ -96,7 +98,7 @@ def export(
         encoder=settings.encoder,
         heads={PART: pipeline.settings.model_dump()},
         training=settings.card.training,
-        figures=report(pipeline, corpus, work, settings),
+        figures=report(pipeline, corpus, work, settings) if reported else {},
     )
     state = {ENCODER: pipeline.encoder.state_dict(), PART: pipeline.heads.state_dict()}
     if (head := _separation(folder, settings, start)) is not None:

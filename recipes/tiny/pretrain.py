@@ -44,13 +44,16 @@ AT_ONCE = 64
 log = logging.getLogger(__name__)
 
 
-def pretrain(work: Path, folder: Path, settings: TinySettings) -> None:
-    """Run the chain that `settings` describe, if they do, in `folder`, or go on with it."""
+def pretrain(work: Path, folder: Path, settings: TinySettings, common: Path | None = None) -> None:
+    """Run the chain that `settings` describe, if they do, in `folder`, or go on with it.
+
+    With `common` all but the second model lies there, for chains that differ in nothing else.
+    """
     if settings.pretraining is None:
         return
     collection = load_collection(work, "train")
     samples = samples_on(resolve_device("auto"), collection)
-    Chain(collection, folder, settings.encoder, settings.pretraining, samples).run()
+    Chain(collection, folder, settings.encoder, settings.pretraining, samples, common).run()
 
 
 def pretrained(folder: Path) -> Path | None:
@@ -72,7 +75,8 @@ class CropTask(PretrainingTask):
 class Chain:
     """One run of the chain in `folder`, for an encoder of the recipe's sizes.
 
-    `samples` are all samples of the collection, on the device that is trained on.
+    `samples` are all samples of the collection, on the device that is trained on; `common` is the
+    folder of the labels and the first model, if they are not in the same.
     """
 
     def __init__(
@@ -82,8 +86,9 @@ class Chain:
         encoder: WavLMConfig,
         settings: ChainSettings,
         samples: Tensor,
+        common: Path | None = None,
     ) -> None:
-        self.collection, self.folder = collection, folder
+        self.collection, self.folder, self.common = collection, folder, common or folder
         self.encoder, self.settings, self.samples = encoder, settings, samples
         every = [said.index for own in collection.voices.values() for said in own]
         indices = np.array(sorted(every), np.int64)
@@ -94,15 +99,15 @@ class Chain:
         """Run the chain; return the folder of the second model's training."""
         settings = self.settings
         self.label_mfcc()
-        self._train(MFCC, self.folder / "first", settings.first)
-        if not (self.folder / UNITS).exists():
+        self._train(MFCC, self.common / "first", settings.first)
+        if not (self.common / UNITS).exists():
             self._label(UNITS, self._layer(), settings.units)
         self._train(UNITS, self.folder / "second", settings.second)
         return self.folder / "second"
 
     def label_mfcc(self) -> None:
         """Make the labels of the first model, which need no model."""
-        if not (self.folder / MFCC).exists():
+        if not (self.common / MFCC).exists():
             of_one = mfcc_features(self.encoder.hop)
             self._label(MFCC, lambda waves: [of_one(wave) for wave in waves], self.settings.mfcc)
 
@@ -110,7 +115,7 @@ class Chain:
         """Return a function that gives the first model's states of some utterances."""
         first = self.settings.first
         model = WavLM(self._varied(first), attention="dense")
-        weights = read_weights(self.folder / "first")
+        weights = read_weights(self.common / "first")
         own = {
             name.removeprefix(ENCODER): value
             for name, value in weights.items()
@@ -149,8 +154,8 @@ class Chain:
         centres = fit_kmeans(frames[some.to(frames.device)], kmeans, frames.device).centres
         labels = assign(frames, centres.to(frames.device))[0].cpu().numpy()
         log.info("pretrain: %s: %d frames, %d clusters", name, len(labels), kmeans.clusters)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(self.folder / name) as path:
+        self.common.mkdir(parents=True, exist_ok=True)
+        with atomic_write(self.common / name) as path:
             np.savez_compressed(
                 path, labels=labels.astype(np.uint16), counts=counts, clusters=kmeans.clusters
             )
@@ -163,7 +168,7 @@ class Chain:
 
     def _train(self, labels: str, folder: Path, settings: PretrainingSettings) -> None:
         """Train one model on one set of labels, or go on."""
-        chain, collection, found = self.settings, self.collection, np.load(self.folder / labels)
+        chain, collection, found = self.settings, self.collection, np.load(self.common / labels)
         starts, lengths = collection.starts[self.utterances], collection.lengths[self.utterances]
         counts = found["counts"]
         table = np.stack([starts, lengths, np.cumsum(counts) - counts, counts], axis=1)

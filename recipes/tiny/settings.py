@@ -1,5 +1,7 @@
 """Every choice of the recipe; `tiny.toml` holds the values that the shipped model came from."""
 
+from typing import Any
+
 from pydantic import Field
 
 from wavlm_meeting.audio.simulate import ConversationSettings
@@ -162,3 +164,6 @@ class TinySettings(Settings):
     """Conversations for choosing and reporting."""
     card: CardSettings = CardSettings()
     """What the card says."""
+    variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """What the stage `variants` trains beside each other: changes to all of this, by name. Where a
+    table may be missing, `false` takes it away: `pretraining = false`."""

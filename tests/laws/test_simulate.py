@@ -137,6 +137,23 @@ def test_speakers_share_a_channel_as_often_as_drawn() -> None:
     assert abs(shared / tries - 0.3) < 4 * np.sqrt(0.3 * 0.7 / tries)
 
 
+def test_a_conversation_has_one_tilt_of_the_drawn_spread() -> None:
+    """All responses of a conversation rise alike, in each octave by about what was drawn."""
+    rng, tries = np.random.default_rng(0), 300
+    settings = SETTINGS.model_copy(update={"room": 0.0, "equaliser_db": 0.0, "tilt_db": 2.0})
+    frequency = np.fft.rfftfreq(512, 1 / RATE)
+    slopes = []
+    for _ in range(tries):
+        first, second = draw_conversation(rng, voices(2), RATE, settings).rooms.values()
+        assert first.equaliser_db == second.equaliser_db
+        level_db = 20 * np.log10(np.abs(np.fft.rfft(room_response(first), 512)))
+        one, two, four = (float(level_db[frequency == hertz][0]) for hertz in (1000, 2000, 4000))
+        assert two - one == pytest.approx(four - two, abs=0.3 * abs(four - two))
+        slopes.append((four - one) / 2)
+    assert np.std(slopes) == pytest.approx(2.0, rel=0.15)
+    assert abs(np.mean(slopes)) < 0.5
+
+
 def test_nobody_to_speak_is_refused() -> None:
     """No voices, or one without speech, is a user's error that names them."""
     rng = np.random.default_rng(0)

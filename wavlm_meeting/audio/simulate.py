@@ -142,6 +142,9 @@ class ConversationSettings(Settings):
     """Standard deviation of the speakers' levels."""
     equaliser_db: float = 4.0
     """Standard deviation of each band's gain of a speaker's channel."""
+    tilt_db: float = 0.0
+    """Standard deviation (conversation) of what all channels rise or fall by in an octave, 0 at 1
+    kHz."""
     one_channel: float = 0.0
     """Probability (conversation) that place and channel are the same for all speakers."""
     level_db: tuple[float, float] = (-25.0, 0.0)
@@ -191,6 +194,9 @@ def draw_scene(
     # Nothing is drawn at probability 0, so that sets drawn without the setting stay what they were.
     if settings.one_channel and rng.random() < settings.one_channel:
         rooms = dict.fromkeys(names, rooms[names[0]])
+    if settings.tilt_db:
+        slope = rng.normal(0.0, settings.tilt_db)
+        rooms = {name: _tilted(room, slope) for name, room in rooms.items()}
     return ConversationPlan(
         length=length,
         placements=tuple(placements),
@@ -240,6 +246,13 @@ def render(plan: ConversationPlan, speech: LoadAudio, noise: LoadAudio | None = 
     if plan.telephone and plan.companded:
         mixture = companded(mixture)
     return mixture
+
+
+def _tilted(room: Room, slope_db: float) -> Room:
+    """Let the equaliser rise by `slope_db` in each octave, from 100 Hz on."""
+    mel = np.linspace(0.0, np.log1p(SAMPLE_RATE / 2 / 700.0), len(room.equaliser_db))
+    octaves = np.log2(np.maximum(700.0 * np.expm1(mel), 100.0) / 1000.0)
+    return replace(room, equaliser_db=tuple(room.equaliser_db + slope_db * octaves))
 
 
 def room_response(room: Room) -> Samples:
