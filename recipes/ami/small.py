@@ -18,7 +18,8 @@ import soundfile
 from scipy.signal import oaconvolve
 
 from wavlm_meeting.audio.read import read_audio
-from wavlm_meeting.audio.simulate import Room, Samples, room_response
+from wavlm_meeting.audio.room import Room, room_response
+from wavlm_meeting.audio.simulate import Samples
 from wavlm_meeting.errors import SettingsError, WavLMMeetingError
 from wavlm_meeting.formats.rttm import read_rttm, write_rttm
 from wavlm_meeting.formats.uem import read_uem, write_uem

@@ -45,7 +45,8 @@ def main(
         str, typer.Option(help="Bundles that 'evidence' puts beside: NAME=BUNDLE, commas between.")
     ] = "",
     only: Annotated[
-        str, typer.Option(help="Those of the settings' variants that 'variants' is about; else all.")
+        str,
+        typer.Option(help="Variants that 'variants' is about, commas between; else all."),
     ] = "",
     workers: Annotated[
         int, typer.Option(help="Processes of a stage that can use several; 0 is one a core.", min=0)

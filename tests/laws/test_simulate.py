@@ -6,18 +6,17 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from wavlm_meeting.audio.room import Room, room_response
 from wavlm_meeting.audio.simulate import (
     SOLO_LEVEL,
     ConversationPlan,
     ConversationSettings,
     Noise,
     Placement,
-    Room,
     Utterance,
     crop,
     draw_conversation,
     render,
-    room_response,
 )
 from wavlm_meeting.errors import SettingsError
 
@@ -135,6 +134,17 @@ def test_speakers_share_a_channel_as_often_as_drawn() -> None:
         assert different in {1, 3}
         shared += different == 1
     assert abs(shared / tries - 0.3) < 4 * np.sqrt(0.3 * 0.7 / tries)
+
+
+def test_an_equaliser_is_heard_as_drawn() -> None:
+    """Gains at its bands are those of the plan, and nothing is heard before the direct sound."""
+    gains_db = (2.0, -3.0, 5.0, 0.0, -6.0, 4.0, -2.0, 3.0)
+    response = room_response(Room(0.0, 12.0, gains_db, 0))
+    mel = np.linspace(0.0, np.log1p(RATE / 2 / 700), len(gains_db))
+    bins = np.round(700 * np.expm1(mel) / RATE * 8192).astype(int)
+    level_db = 20 * np.log10(np.abs(np.fft.rfft(response, 8192)))
+    assert level_db[bins] == pytest.approx(gains_db, abs=0.6)
+    assert np.argmax(np.abs(response)) == 0
 
 
 def test_a_conversation_has_one_tilt_of_the_drawn_spread() -> None:

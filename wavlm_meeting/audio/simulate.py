@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import oaconvolve
 
+from wavlm_meeting.audio.room import Room, room_response, tilted
 from wavlm_meeting.config import Settings
 from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.units import SAMPLE_RATE
@@ -54,20 +55,6 @@ class Placement:
             for start, end in self.utterance.speech
             if start < self.end and end > self.begin
         ]
-
-
-@dataclass(frozen=True)
-class Room:
-    """A place in a room: the response is direct sound and exponentially decaying noise.
-
-    Polack's statistical model; `equaliser_db` are gains at bands spread evenly over the mel scale
-    and stand for the microphone and the voice's direction.
-    """
-
-    reverberation_s: float
-    direct_to_reverberant_db: float
-    equaliser_db: tuple[float, ...]
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -196,7 +183,7 @@ def draw_scene(
         rooms = dict.fromkeys(names, rooms[names[0]])
     if settings.tilt_db:
         slope = rng.normal(0.0, settings.tilt_db)
-        rooms = {name: _tilted(room, slope) for name, room in rooms.items()}
+        rooms = {name: tilted(room, slope) for name, room in rooms.items()}
     return ConversationPlan(
         length=length,
         placements=tuple(placements),
@@ -246,32 +233,6 @@ def render(plan: ConversationPlan, speech: LoadAudio, noise: LoadAudio | None = 
     if plan.telephone and plan.companded:
         mixture = companded(mixture)
     return mixture
-
-
-def _tilted(room: Room, slope_db: float) -> Room:
-    """Let the equaliser rise by `slope_db` in each octave, from 100 Hz on."""
-    mel = np.linspace(0.0, np.log1p(SAMPLE_RATE / 2 / 700.0), len(room.equaliser_db))
-    octaves = np.log2(np.maximum(700.0 * np.expm1(mel), 100.0) / 1000.0)
-    return replace(room, equaliser_db=tuple(room.equaliser_db + slope_db * octaves))
-
-
-def room_response(room: Room) -> Samples:
-    """Return the impulse response of a place in a room, direct sound at unit energy first."""
-    rng = np.random.default_rng(room.seed)
-    length = max(256, int(room.reverberation_s * SAMPLE_RATE))
-    response = np.zeros(length)
-    if room.reverberation_s > 0:
-        time = np.arange(length) / SAMPLE_RATE
-        tail = rng.standard_normal(length) * np.exp(-6.908 * time / room.reverberation_s)
-        tail[: int(0.0025 * SAMPLE_RATE)] = 0.0
-        energy = 10 ** (-room.direct_to_reverberant_db / 10)
-        response = tail * np.sqrt(energy / np.sum(tail**2))
-    response[0] += 1.0
-    spectrum = np.fft.rfft(response, 2 * length)
-    mel = np.log1p(np.fft.rfftfreq(2 * length, 1 / SAMPLE_RATE) / 700.0)
-    bands = np.linspace(0.0, mel[-1], len(room.equaliser_db))
-    gain = 10 ** (np.interp(mel, bands, room.equaliser_db) / 20)
-    return np.fft.irfft(spectrum * gain)[:length].astype(np.float32)
 
 
 def band_pass(waveform: Samples, low_hz: float, high_hz: float) -> Samples:

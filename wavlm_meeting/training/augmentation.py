@@ -15,7 +15,8 @@ import numpy as np
 from pydantic import Field
 from scipy import fft
 
-from wavlm_meeting.audio.simulate import Room, Samples, band_pass, room_response
+from wavlm_meeting.audio.room import Room, room_response
+from wavlm_meeting.audio.simulate import Samples, band_pass
 from wavlm_meeting.config import Settings
 from wavlm_meeting.training.codecs import NAMES, CodecName, bit_rates, through_codec
 from wavlm_meeting.training.recordings import Recordings

@@ -101,12 +101,12 @@ class SceneRenderer:
             taken = taken / taken.square().sum(dim=1, keepdim=True).sqrt().clamp(min=1e-8)
             responses = torch.where(own, F.pad(taken, (0, TAPS - taken.shape[1])), responses)
             count = torch.where(own, TAPS, count)
-        gains = self._equaliser(scenes.equalisers, 2 * TAPS)
-        equalised = torch.fft.irfft(torch.fft.rfft(responses, 2 * TAPS) * gains, 2 * TAPS)
+        equaliser = minimum_phase(self._equaliser(scenes.equalisers, 2 * TAPS))
+        equalised = torch.fft.irfft(torch.fft.rfft(responses, 2 * TAPS) * equaliser, 2 * TAPS)
         return equalised[:, :TAPS] * (tap < count)
 
     def _equaliser(self, gains_db: Tensor, size: int) -> Tensor:
-        """Return gains (S, F) at the frequencies of a transform of `size`, linear in mel."""
+        """Return gains in dB (S, F) at the frequencies of a transform of `size`, linear in mel."""
         frequency = torch.fft.rfftfreq(size, 1 / SAMPLE_RATE, device=gains_db.device)
         mel = torch.log1p(frequency / 700.0)
         bands = gains_db.shape[1]
@@ -114,7 +114,7 @@ class SceneRenderer:
         lower = place.floor().long().clamp(max=max(bands - 2, 0))
         upper = (lower + 1).clamp(max=bands - 1)
         share = place - lower
-        return decibels(torch.lerp(gains_db[:, lower], gains_db[:, upper], share))
+        return torch.lerp(gains_db[:, lower], gains_db[:, upper], share)
 
     def _backgrounds(self, scenes: PackedScenes, length: int) -> Tensor:
         """Return the backgrounds (P, N), looped over the scene."""
@@ -122,6 +122,15 @@ class SceneRenderer:
         sample = torch.arange(length, device=self.samples.device)
         around = first + (offset + sample) % count.clamp(min=1)
         return self.samples[around].float() * scenes.noise_gains[:, None]
+
+
+def minimum_phase(gains_db: Tensor) -> Tensor:
+    """Return the spectra (S, F) with these gains whose responses begin at sample 0."""
+    cepstra = torch.fft.irfft(gains_db * (math.log(10) / 20))
+    half = cepstra.shape[1] // 2
+    cepstra[:, 1:half] *= 2.0
+    cepstra[:, half + 1 :] = 0.0
+    return torch.fft.rfft(cepstra).exp()
 
 
 def convolved(tracks: Tensor, responses: Tensor) -> Tensor:

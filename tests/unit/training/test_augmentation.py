@@ -11,7 +11,7 @@ from scipy.signal import oaconvolve
 
 pytest.importorskip("lhotse", reason="training needs the extra 'train'")
 
-from wavlm_meeting.audio.simulate import Room, room_response
+from wavlm_meeting.audio.room import Room, room_response
 from wavlm_meeting.training.augmentation import (
     LEVEL,
     LOUDEST,
