@@ -58,7 +58,7 @@ def main(
     folder = work / settings.stem  # each round's checkpoints and losses
     for stage in stages.split(","):
         if stage == "prepare":
-            prepare(corpus, work)
+            prepare(corpus, work, workers)
         elif stage == "pretrain":
             pretrain(work, folder / PRETRAINED, chosen)
         elif stage == "train":

@@ -30,8 +30,8 @@ from wavlm_meeting.recipes.tiny.figures import (
     percent,
     trial_figures,
 )
-from wavlm_meeting.recipes.tiny.prepare import find_speech
 from wavlm_meeting.recipes.tiny.settings import TinySettings
+from wavlm_meeting.recipes.tiny.teachers import find_speech
 from wavlm_meeting.units import SAMPLE_RATE
 
 THRESHOLDS = tuple(np.arange(0.1, 0.6, 0.025).round(3).tolist())

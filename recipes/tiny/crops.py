@@ -28,6 +28,8 @@ class CropBatch(NamedTuple):
     """(B,) first frame of each crop."""
     noises: Tensor
     """(K, 2): first sample and number of samples of the noises beside them."""
+    ids: list[str]
+    """What a report on a broken batch calls the crops; asking a GPU would make it wait."""
 
 
 class CropBatches(IterableDataset[CropBatch]):
@@ -70,6 +72,7 @@ class CropBatches(IterableDataset[CropBatch]):
             torch.from_numpy(drawn),
             torch.from_numpy(begins),
             torch.from_numpy(self.backgrounds[noises].reshape(-1, 2)),
+            [str(number) for number in drawn.tolist()],
         )
 
 
@@ -112,8 +115,7 @@ class CropReader:
         if len(batch.noises):
             noise_lengths = batch.noises[:, 1].clamp(max=self.size)
             noises = self._gather(batch.noises[:, :1] + sample, sample < noise_lengths[:, None])
-        ids = [str(number) for number in batch.utterances.tolist()]
-        return PretrainingBatch(waveforms, lengths, [found], ids, noises, noise_lengths)
+        return PretrainingBatch(waveforms, lengths, [found], batch.ids, noises, noise_lengths)
 
     def _gather(self, places: Tensor, inside: Tensor) -> Tensor:
         places = places.clamp(max=len(self.samples) - 1)

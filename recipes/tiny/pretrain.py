@@ -53,7 +53,7 @@ def pretrain(work: Path, folder: Path, settings: TinySettings, common: Path | No
         return
     collection = load_collection(work, "train")
     samples = samples_on(resolve_device("auto"), collection)
-    Chain(collection, folder, settings.encoder, settings.pretraining, samples, common).run()
+    CropChain(collection, folder, settings.encoder, settings.pretraining, samples, common).run()
 
 
 def pretrained(folder: Path) -> Path | None:
@@ -72,7 +72,7 @@ class CropTask(PretrainingTask):
         return self.reader.read(batch)
 
 
-class Chain:
+class CropChain:
     """One run of the chain in `folder`, for an encoder of the recipe's sizes.
 
     `samples` are all samples of the collection, on the device that is trained on; `common` is the

@@ -29,8 +29,9 @@ from wavlm_meeting.files import atomic_write, sha256_of
 from wavlm_meeting.formats.trials import read_trials
 from wavlm_meeting.recipes.tiny.collection import Collection
 from wavlm_meeting.recipes.tiny.conversations import draw_set
-from wavlm_meeting.recipes.tiny.prepare import Row, find_speech, read_manifest
+from wavlm_meeting.recipes.tiny.prepare import Row, read_manifest
 from wavlm_meeting.recipes.tiny.settings import EvaluationSettings
+from wavlm_meeting.recipes.tiny.teachers import find_speech
 from wavlm_meeting.scoring.verification import check_both_kinds
 from wavlm_meeting.units import SAMPLE_RATE
 

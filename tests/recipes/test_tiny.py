@@ -20,6 +20,7 @@ from wavlm_meeting.recipes.tiny import (
     meetings,
     prepare,
     settings,
+    teachers,
 )
 from wavlm_meeting.separation.load import load_separator
 from wavlm_meeting.wavlm.config import WavLMConfig
@@ -162,7 +163,7 @@ def test_from_corpus_to_a_bundle_that_diarizes(corpus: Path, tmp_path: Path) -> 
 def test_speech_spans_follow_the_hysteresis() -> None:
     """Speech starts at 0.5, outlives short dips, ends after 0.2 s below 0.35; blips are dropped."""
     p = np.array([0.4] * 4 + [0.9] * 8 + [0.1] * 4 + [0.4] * 3 + [0.0] * 10 + [0.9] * 2 + [0.0] * 9)
-    spans = prepare.speech_spans(p, 512 * len(p))
+    spans = teachers.speech_spans(p, 512 * len(p))
     assert spans.tolist() == [[4 * 512, 19 * 512]]
 
 

@@ -87,7 +87,7 @@ def test_crops_carry_the_labels_of_their_frames() -> None:
     table = torch.tensor([[0, 24_000, 0, 37], [24_000, 16_000, 37, 23]])
     reader = CropReader(samples, labels, table, ENCODER, crop_s=1.0)
     noises = torch.tensor([[100, 50]])
-    batch = reader.read(CropBatch(torch.tensor([0, 1]), torch.tensor([5, 4]), noises))
+    batch = reader.read(CropBatch(torch.tensor([0, 1]), torch.tensor([5, 4]), noises, ["0", "1"]))
     first = 5 * ENCODER.hop
     assert torch.equal(batch.waveforms[0] * 32768, samples[first : first + SECOND].float())
     assert batch.lengths.tolist() == [SECOND, SECOND - 4 * ENCODER.hop]
