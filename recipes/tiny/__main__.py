@@ -58,7 +58,7 @@ def main(
     folder = work / settings.stem  # each round's checkpoints and losses
     for stage in stages.split(","):
         if stage == "prepare":
-            prepare(corpus, work, workers)
+            prepare(corpus, work, chosen.prepare.speeds, workers)
         elif stage == "pretrain":
             pretrain(work, folder / PRETRAINED, chosen)
         elif stage == "train":

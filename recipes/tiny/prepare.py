@@ -2,14 +2,15 @@
 
 Writes into the work folder `samples.npy` (all utterances, int16, one after the other) and
 `utterances.npz` (where each lies, whose it is, where speech is in it, the teacher's embedding).
-Training speech is there at three speeds: resampled by a tenth, a voice is another speaker's. Speech
-is found by silero-vad (MIT) and the teacher is Resemblyzer's encoder (Apache-2.0); both are needed
-here only, never to run the model. Of a real conversation there is a line for each speaker, all with
-the same samples, and one for each longer pause, as background noise.
+Training speech is there at further speeds, too: resampled by a tenth, a voice is another speaker's.
+Speech is found by silero-vad (MIT) and the teacher is Resemblyzer's encoder (Apache-2.0); both are
+needed here only, never to run the model. Of a real conversation there is a line for each speaker,
+all with the same samples, and one for each longer pause, as background noise.
 """
 
 import csv
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,8 +28,8 @@ Ints = NDArray[np.integer]
 
 log = logging.getLogger(__name__)
 
-SPEEDS = ((10, 9), (10, 11))
-"""Further copies of the training speech: (samples after, samples before) of 0.9 and 1.1 x speed."""
+Speeds = Sequence[tuple[int, int]]
+"""Of further copies: samples after and before, (10, 11) for 1.1 times the speed."""
 TABLE = "utterances.npz"
 
 
@@ -54,7 +55,7 @@ def read_manifest(corpus: Path) -> list[Row]:
     return sorted(rows, key=lambda row: row.path)
 
 
-def prepare(corpus: Path, work: Path, workers: int = 0) -> None:
+def prepare(corpus: Path, work: Path, speeds: Speeds, workers: int = 0) -> None:
     """Run the stage in so many processes, one a core if 0; a finished one is left as it is."""
     if (work / TABLE).exists():
         log.info("prepare: %s is there, skipped", work / TABLE)
@@ -62,7 +63,7 @@ def prepare(corpus: Path, work: Path, workers: int = 0) -> None:
     work.mkdir(parents=True, exist_ok=True)
     rows = read_manifest(corpus)
     samples = [_decode(corpus / row.path, row.kind) for row in rows]
-    _add_speeds(rows, samples)
+    _add_speeds(rows, samples, speeds)
     speech: list[Ints] = [np.zeros((0, 2), np.int64)] * len(rows)
     spoken = [index for index, row in enumerate(rows) if row.kind == "speech"]
     with map_of(workers) as run:
@@ -71,13 +72,14 @@ def prepare(corpus: Path, work: Path, workers: int = 0) -> None:
             speech[index] = found
         log.info("prepare: speech found in %d recordings", len(spoken))
         heard = list(zip(samples, speech, strict=True))
-        _add_meetings(corpus, rows, samples, speech, heard)
+        _add_meetings(corpus, speeds, rows, samples, speech, heard)
         teacher = describe_voices(heard, run)
     _write(work, rows, samples, speech, teacher)
 
 
 def _add_meetings(
     corpus: Path,
+    speeds: Speeds,
     rows: list[Row],
     samples: list[Ints],
     speech: list[Ints],
@@ -90,7 +92,7 @@ def _add_meetings(
     nothing = np.zeros((0, 2), np.int64)
     for meeting in read_meetings(corpus, "train"):
         wave = _decode(corpus / meeting.path, "meeting")
-        for up, down in ((1, 1), *SPEEDS):
+        for up, down in ((1, 1), *speeds):
             faster = _at_speed(wave, up, down)
             turns = {name: spans * up // down for name, spans in meeting.turns.items()}
             for name, spans in turns.items():
@@ -146,10 +148,10 @@ def _decode(path: Path, kind: str) -> Ints:
     return np.clip(np.round(wave * 32767), -32768, 32767).astype(np.int16)
 
 
-def _add_speeds(rows: list[Row], samples: list[Ints]) -> None:
+def _add_speeds(rows: list[Row], samples: list[Ints], speeds: Speeds) -> None:
     """Append the training speech at other speeds, as other speakers."""
     spoken = [i for i, row in enumerate(rows) if (row.kind, row.split) == ("speech", "train")]
-    for up, down in SPEEDS:
+    for up, down in speeds:
         for row, wave in [(rows[i], samples[i]) for i in spoken]:
             samples.append(_at_speed(wave, up, down))
             rows.append(replace(row, speaker=_renamed(row.speaker, up, down)))

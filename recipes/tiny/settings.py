@@ -18,6 +18,14 @@ from wavlm_meeting.training.trainer import TrainerSettings
 from wavlm_meeting.wavlm.config import WavLMConfig
 
 
+class PrepareSettings(Settings):
+    """What is made of the corpus before all else."""
+
+    speeds: tuple[tuple[int, int], ...] = ((10, 9), (10, 11))
+    """Further copies of the training speech, as other speakers: samples after and before, so that
+    (10, 11) is 1.1 times the speed."""
+
+
 class DataSettings(Settings):
     """Windows that the model is trained on."""
 
@@ -149,6 +157,8 @@ class TinySettings(Settings):
     """Architecture of the encoder."""
     diarization: DiarizationSettings = DiarizationSettings()
     """Sizes of the heads, and how recordings are cut and clustered."""
+    prepare: PrepareSettings = PrepareSettings()
+    """What the stage `prepare` leaves."""
     data: DataSettings = DataSettings()
     """Training windows."""
     pretraining: ChainSettings | None = None
