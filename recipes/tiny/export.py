@@ -56,8 +56,9 @@ VOICES: Grid = (
     },
 )
 """What is tried on dev: all combinations within a group, one group after the other; of equal ones
-the first is taken. These twice round, without the target-speaker head, which changes little of who
+the first is taken. These in rounds, without the target-speaker head, which changes little of who
 is who and takes most of the time."""
+ROUNDS = 2
 FRAMES: Grid = (
     {"target_share": (0.0, 0.2, 0.35, 0.5, 0.7), "onset": (0.4, 0.5, 0.6)},
     {"gap_s": (0.0, 0.2, 0.4)},
@@ -75,12 +76,12 @@ def export(
     target: Path,
     start: Path | None = None,
     *,
-    reported: bool = True,
+    brief: bool = False,
 ) -> Card:
     """Choose on dev, report on dev and test, and write what `folder` holds to `target`.
 
     Where nothing was trained in `folder`, the weights are those of the bundle `start`: what was
-    chosen for it once is chosen anew. Unless `reported`, the card is left without figures.
+    chosen for it once is chosen anew. `brief` is one round of choices and a card without figures.
     """
     if start is None or steps_done(folder):
         pipeline = trained_pipeline(folder, settings)
@@ -89,7 +90,7 @@ def export(
         pipeline.settings = settings.diarization
     for module in (pipeline.encoder, pipeline.heads):  # what is measured is what will be read
         module.load_state_dict(rounded(module.state_dict(), settings.card.storage))
-    pipeline.settings = choose(pipeline, corpus, work, settings)
+    pipeline.settings = choose(pipeline, corpus, work, settings, rounds=1 if brief else ROUNDS)
     card = Card(
         name=settings.card.name,
         version=settings.card.version,
@@ -98,7 +99,7 @@ def export(
         encoder=settings.encoder,
         heads={PART: pipeline.settings.model_dump()},
         training=settings.card.training,
-        figures=report(pipeline, corpus, work, settings) if reported else {},
+        figures={} if brief else report(pipeline, corpus, work, settings),
     )
     state = {ENCODER: pipeline.encoder.state_dict(), PART: pipeline.heads.state_dict()}
     if (head := _separation(folder, settings, start)) is not None:
@@ -132,7 +133,11 @@ def trained_pipeline(folder: Path, settings: TinySettings) -> DiarizationPipelin
 
 
 def choose(
-    pipeline: DiarizationPipeline, corpus: Path, work: Path, settings: TinySettings
+    pipeline: DiarizationPipeline,
+    corpus: Path,
+    work: Path,
+    settings: TinySettings,
+    rounds: int = ROUNDS,
 ) -> DiarizationSettings:
     """Return the settings with the lowest DER, and few wrong numbers, on what is not test.
 
@@ -153,7 +158,7 @@ def choose(
             sets.append((recordings, heard, uems))
     chosen = settings.diarization.model_copy(update={"target_share": 0.0})
     frames = FRAMES if settings.diarization.target_width else FRAMES_ALONE
-    for group in 2 * VOICES + frames:
+    for group in rounds * VOICES + frames:
         ders = {}
         for values in product(*group.values()):
             pipeline.settings = with_values(chosen, dict(zip(group, values, strict=True)))

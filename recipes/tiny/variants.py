@@ -99,7 +99,7 @@ def _train(
         pretrain(work, chain, own, common)
         start = pretrained(chain.parent)
     train(work, place, own, start)
-    export(corpus, work, place, own, place / BUNDLE, reported=False)
+    export(corpus, work, place, own, place / BUNDLE, brief=True)
 
 
 def _chain(
