@@ -56,9 +56,10 @@ VOICES: Grid = (
     },
 )
 """What is tried on dev: all combinations within a group, one group after the other; of equal ones
-the first is taken. These in rounds, without the target-speaker head, which changes little of who
-is who and takes most of the time."""
+the first is taken. Without the target-speaker head, which changes little of who is who and takes
+most of the time."""
 ROUNDS = 2
+"""How often these are gone through: a later group changes what is best of an earlier one."""
 FRAMES: Grid = (
     {"target_share": (0.0, 0.2, 0.35, 0.5, 0.7), "onset": (0.4, 0.5, 0.6)},
     {"gap_s": (0.0, 0.2, 0.4)},

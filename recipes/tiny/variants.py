@@ -14,7 +14,6 @@ from wavlm_meeting.config import merged, parse_settings
 from wavlm_meeting.diarization.load import load_pipeline
 from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.files import size_of
-from wavlm_meeting.recipes.results import write_table
 from wavlm_meeting.recipes.tiny.evidence import (
     SIZE,
     SPEED,
@@ -28,8 +27,8 @@ from wavlm_meeting.recipes.tiny.pretrain import PRETRAINED, pretrain, pretrained
 from wavlm_meeting.recipes.tiny.settings import TinySettings
 from wavlm_meeting.recipes.tiny.train import train
 
-BUNDLE, TABLE = "bundle", "variants.md"
-"""In a variant's folder, and in that of all."""
+BUNDLE = "bundle"
+"""In a variant's folder."""
 
 log = logging.getLogger(__name__)
 
@@ -69,9 +68,7 @@ def variants(
         own_figures[SPEED] = real_time_factor(load_pipeline(str(bundle), "cpu"), recording)
         own_figures[SIZE] = round(size_of(bundle) / 1e6, 2)
         note_figures(bundle, own_figures)
-    text = side_by_side(dict(zip(chosen, figures, strict=True)))
-    write_table(folder / TABLE, text)
-    return text
+    return side_by_side(dict(zip(chosen, figures, strict=True)))
 
 
 def varied(settings: TinySettings, name: str) -> TinySettings:

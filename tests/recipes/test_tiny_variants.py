@@ -132,7 +132,6 @@ def test_variants_are_trained_side_by_side_and_measured(tmp_path: Path) -> None:
     card = read_card(folder / "hubert" / BUNDLE)
     assert card.name == "untitled-hubert"
     assert card.figures["size, MB"] > 0
-    (folder / "none" / BUNDLE / "card.toml").touch()
     again = variants(tmp_path / "corpus", tmp_path / "work", folder, small, ["none"], 1)
     assert again.splitlines()[0] == "|  | none |"
     assert (folder / "none" / "log" / "metrics.jsonl").stat().st_mtime_ns < written
