@@ -67,8 +67,10 @@ def test_everybody_speaks_and_nobody_twice_at_once() -> None:
 
 
 def test_a_crop_sounds_like_the_stretch_that_it_is_cut_from() -> None:
-    """Rendering a crop equals cutting the rendered whole, room and noise included."""
+    """Rendering a crop equals cutting the rendered whole, room and coloured noise included."""
     plan = plan_of(3, 3, seconds=20)
+    assert plan.noise is not None
+    plan = replace(plan, noise=replace(plan.noise, equaliser_db=(12.0, 6.0, 0.0, -4.0)))
     start, length = 5 * RATE + 123, 6 * RATE
     part = render(crop(plan, start, length), said, said)
     whole = render(plan, said, said)[start : start + length]
@@ -162,6 +164,33 @@ def test_a_conversation_has_one_tilt_of_the_drawn_spread() -> None:
         slopes.append((four - one) / 2)
     assert np.std(slopes) == pytest.approx(2.0, rel=0.15)
     assert abs(np.mean(slopes)) < 0.5
+
+
+def test_a_background_is_tilted_as_drawn() -> None:
+    """White noise rises by one slope for each conversation, and its level at 1 kHz stays."""
+    rng, tries = np.random.default_rng(0), 100
+    settings = SETTINGS.model_copy(
+        update={"noise": 1.0, "noise_tilt_db": 3.0, "level_db": (0.0, 0.0), "telephone": 0.0}
+    )
+    white = rng.standard_normal(20 * RATE)
+    frequency = np.fft.rfftfreq(1024, 1 / RATE)
+    slopes = []
+    for _ in range(tries):
+        plan = draw_conversation(rng, voices(2), 4 * RATE, settings, [(7, len(white))])
+        assert plan.noise is not None
+        plan = replace(plan, placements=())
+        levels = []
+        for each in (plan, replace(plan, noise=replace(plan.noise, equaliser_db=()))):
+            heard = render(each, said, lambda _: white)
+            frames = heard[: len(heard) // 1024 * 1024].reshape(-1, 1024)
+            power = np.square(np.abs(np.fft.rfft(frames)))
+            octaves = [(frequency > h / 1.2) & (frequency < h * 1.2) for h in (1000, 2000, 4000)]
+            levels.append([10 * np.log10(power[:, octave].mean()) for octave in octaves])
+        one, two, four = map(float, np.subtract(*levels))
+        assert one == pytest.approx(0.0, abs=0.5 + 0.1 * abs(four - two))
+        assert two - one == pytest.approx(four - two, abs=0.5 + 0.2 * abs(four - two))
+        slopes.append((four - one) / 2)
+    assert np.std(slopes) == pytest.approx(3.0, rel=0.3)
 
 
 def test_nobody_to_speak_is_refused() -> None:

@@ -1,6 +1,7 @@
 """A place in a room, and the impulse response that stands for it."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +23,11 @@ class Room:
     seed: int
 
 
-def tilted(room: Room, slope_db: float) -> Room:
-    """Let the equaliser rise by `slope_db` in each octave, from 100 Hz on."""
-    mel = np.linspace(0.0, np.log1p(SAMPLE_RATE / 2 / 700.0), len(room.equaliser_db))
+def tilted(equaliser_db: Sequence[float], slope_db: float) -> tuple[float, ...]:
+    """Let an equaliser rise by `slope_db` in each octave, from 100 Hz on, 0 at 1 kHz."""
+    mel = np.linspace(0.0, np.log1p(SAMPLE_RATE / 2 / 700.0), len(equaliser_db))
     octaves = np.log2(np.maximum(700.0 * np.expm1(mel), 100.0) / 1000.0)
-    return replace(room, equaliser_db=tuple(room.equaliser_db + slope_db * octaves))
+    return tuple(equaliser_db + slope_db * octaves)
 
 
 def room_response(room: Room) -> NDArray[np.float32]:

@@ -26,6 +26,8 @@ FADE = 160  # samples; a cut in the middle of a word must not click
 SOLO_LEVEL = 0.05  # root mean square of a speaker at 0 dB
 TELEPHONE_BAND_HZ = (300.0, 3400.0)
 MU = 255.0
+BANDS = 8  # of an equaliser
+NOISE_TAPS = 256  # of the filter that colours a background
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Noise:
     index: int
     offset: int
     snr_db: float
+    equaliser_db: tuple[float, ...] = ()
+    """What it is filtered with after that, as a room's; empty for nothing."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,8 @@ class ConversationSettings(Settings):
     tilt_db: float = 0.0
     """Standard deviation (conversation) of what all channels rise or fall by in an octave, 0 at 1
     kHz."""
+    noise_tilt_db: float = 0.0
+    """The same of the noise alone, whose level at 1 kHz stays: rumble of rooms, hiss of devices."""
     one_channel: float = 0.0
     """Probability (conversation) that place and channel are the same for all speakers."""
     level_db: tuple[float, float] = (-25.0, 0.0)
@@ -173,7 +179,7 @@ def draw_scene(
         name: Room(
             reverberation_s=reverberation_s,
             direct_to_reverberant_db=rng.uniform(-3.0, 12.0),
-            equaliser_db=tuple(rng.normal(0.0, settings.equaliser_db, 8)),
+            equaliser_db=tuple(rng.normal(0.0, settings.equaliser_db, BANDS)),
             seed=int(rng.integers(2**31)),
         )
         for name in names
@@ -183,7 +189,10 @@ def draw_scene(
         rooms = dict.fromkeys(names, rooms[names[0]])
     if settings.tilt_db:
         slope = rng.normal(0.0, settings.tilt_db)
-        rooms = {name: tilted(room, slope) for name, room in rooms.items()}
+        rooms = {
+            name: replace(room, equaliser_db=tilted(room.equaliser_db, slope))
+            for name, room in rooms.items()
+        }
     return ConversationPlan(
         length=length,
         placements=tuple(placements),
@@ -327,7 +336,11 @@ def _draw_noise(
     if not noises or rng.random() >= settings.noise:
         return None
     index, samples = noises[int(rng.integers(len(noises)))]
-    return Noise(index, int(rng.integers(samples)), rng.uniform(*settings.snr_db))
+    noise = Noise(index, int(rng.integers(samples)), rng.uniform(*settings.snr_db))
+    if not settings.noise_tilt_db:
+        return noise
+    slope = rng.normal(0.0, settings.noise_tilt_db)
+    return replace(noise, equaliser_db=tilted((0.0,) * BANDS, slope))
 
 
 def _dry_track(own: list[Placement], length: int, speech: LoadAudio) -> Samples | None:
@@ -353,7 +366,11 @@ def _dry_track(own: list[Placement], length: int, speech: LoadAudio) -> Samples 
 
 def _background(noise: Noise, samples: NDArray[Any], length: int) -> Samples:
     """Loop the noise over the conversation, scaled by its power over the whole recording."""
-    around = np.arange(noise.offset, noise.offset + length)
+    lead = NOISE_TAPS if noise.equaliser_db else 0
+    around = np.arange(noise.offset - lead, noise.offset + length)
     looped = np.take(samples, around, mode="wrap").astype(np.float32)
+    if lead:
+        response = room_response(Room(0.0, 0.0, noise.equaliser_db, 0))[:lead]
+        looped = oaconvolve(looped, response)[lead : lead + length].astype(np.float32)
     level = np.sqrt(np.mean(np.square(samples, dtype=np.float64)))
     return looped * np.float32(SOLO_LEVEL / max(level, 1e-5) * 10 ** (-noise.snr_db / 20))

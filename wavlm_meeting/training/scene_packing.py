@@ -40,6 +40,9 @@ class PackedScenes(NamedTuple):
     which of them it begins; no samples where there is none."""
     noise_gains: Tensor
     """(P,) float32: what these samples are multiplied by."""
+    noise_equalisers: Tensor
+    """(P, bands) float32: gains in dB that the backgrounds are filtered with; no bands where none
+    of them is."""
     telephone: Tensor
     """(P,) int64: 0 without, 1 the band of a telephone, 2 its companded samples beside."""
     levels_db: Tensor
@@ -110,6 +113,7 @@ class ScenePacker:
             gains_db=torch.from_numpy(columns[:, 4].astype(np.float32)),
             noises=torch.tensor([self._noise(plan) for plan in plans]),
             noise_gains=torch.tensor([self._noise_gain(plan) for plan in plans]),
+            noise_equalisers=_noise_equalisers(plans),
             telephone=torch.tensor([plan.telephone * (1 + plan.companded) for plan in plans]),
             levels_db=torch.tensor([plan.level_db for plan in plans], dtype=torch.float32),
         )
@@ -130,3 +134,9 @@ class ScenePacker:
             level = float(np.sqrt(np.mean(np.square(whole, dtype=np.float64))))
             self._noise_scales[index] = SOLO_LEVEL / max(level, 1e-5)
         return self._noise_scales[index] * 10 ** (-plan.noise.snr_db / 20)
+
+
+def _noise_equalisers(plans: Sequence[ConversationPlan]) -> Tensor:
+    gains = [plan.noise.equaliser_db if plan.noise else () for plan in plans]
+    bands = max(map(len, gains))
+    return torch.tensor([own or (0.0,) * bands for own in gains], dtype=torch.float32)

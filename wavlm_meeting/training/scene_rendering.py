@@ -14,7 +14,13 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.nn import functional as F
 
-from wavlm_meeting.audio.simulate import FADE, MU, SOLO_LEVEL, TELEPHONE_BAND_HZ
+from wavlm_meeting.audio.simulate import (
+    FADE,
+    MU,
+    NOISE_TAPS,
+    SOLO_LEVEL,
+    TELEPHONE_BAND_HZ,
+)
 from wavlm_meeting.training.scene_packing import PackedScenes
 from wavlm_meeting.units import SAMPLE_RATE
 
@@ -101,9 +107,14 @@ class SceneRenderer:
             taken = taken / taken.square().sum(dim=1, keepdim=True).sqrt().clamp(min=1e-8)
             responses = torch.where(own, F.pad(taken, (0, TAPS - taken.shape[1])), responses)
             count = torch.where(own, TAPS, count)
-        equaliser = minimum_phase(self._equaliser(scenes.equalisers, 2 * TAPS))
-        equalised = torch.fft.irfft(torch.fft.rfft(responses, 2 * TAPS) * equaliser, 2 * TAPS)
-        return equalised[:, :TAPS] * (tap < count)
+        return self._equalised(responses, scenes.equalisers) * (tap < count)
+
+    def _equalised(self, responses: Tensor, gains_db: Tensor) -> Tensor:
+        """Send responses (S, K) through equalisers: the first K samples of what is heard."""
+        taps = responses.shape[1]
+        equaliser = minimum_phase(self._equaliser(gains_db, 2 * taps))
+        heard = torch.fft.irfft(torch.fft.rfft(responses, 2 * taps) * equaliser, 2 * taps)
+        return heard[:, :taps]
 
     def _equaliser(self, gains_db: Tensor, size: int) -> Tensor:
         """Return gains in dB (S, F) at the frequencies of a transform of `size`, linear in mel."""
@@ -117,11 +128,19 @@ class SceneRenderer:
         return torch.lerp(gains_db[:, lower], gains_db[:, upper], share)
 
     def _backgrounds(self, scenes: PackedScenes, length: int) -> Tensor:
-        """Return the backgrounds (P, N), looped over the scene."""
+        """Return the backgrounds (P, N), looped over the scene and coloured."""
+        coloured = scenes.noise_equalisers.shape[1] > 0
+        lead = NOISE_TAPS if coloured else 0
         first, count, offset = (column[:, None] for column in scenes.noises.unbind(1))
-        sample = torch.arange(length, device=self.samples.device)
+        sample = torch.arange(-lead, length, device=self.samples.device)
         around = first + (offset + sample) % count.clamp(min=1)
-        return self.samples[around].float() * scenes.noise_gains[:, None]
+        looped = self.samples[around].float() * scenes.noise_gains[:, None]
+        if not coloured:
+            return looped
+        responses = torch.zeros(len(looped), NOISE_TAPS, device=looped.device)
+        responses[:, 0] = 1.0
+        responses = self._equalised(responses, scenes.noise_equalisers)
+        return convolved(looped, responses)[:, lead:]
 
 
 def minimum_phase(gains_db: Tensor) -> Tensor:

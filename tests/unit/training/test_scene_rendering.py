@@ -63,9 +63,10 @@ def decibels(reference: Samples, found: Samples) -> np.ndarray:
     return 10 * np.log10(energy / np.square(reference - found).sum(axis=1))
 
 
-def test_without_a_room_both_renderers_agree(samples: np.ndarray) -> None:
+@pytest.mark.parametrize("noise_tilt_db", [0.0, 3.0])
+def test_without_a_room_both_renderers_agree(samples: np.ndarray, noise_tilt_db: float) -> None:
     """Excerpts, levels, equaliser, noise, telephone and G.711 are the same samples."""
-    drawn = plans(8, room=0.0, telephone=0.7, companded=0.5)
+    drawn = plans(8, room=0.0, telephone=0.7, companded=0.5, noise_tilt_db=noise_tilt_db)
     assert {(plan.telephone, plan.companded) for plan in drawn} >= {(True, False), (True, True)}
     renderer = SceneRenderer(torch.from_numpy(samples))
     found = renderer.mixtures(ScenePacker(samples, STARTS, LENGTHS).pack(drawn)).numpy()
