@@ -25,7 +25,7 @@ from wavlm_meeting.recipes.tiny.data import PlannedBatch, WindowBatches
 from wavlm_meeting.recipes.tiny.settings import TinySettings
 from wavlm_meeting.recipes.tiny.train import PlannedTask, build_task, samples_on, workers_for
 from wavlm_meeting.training.scene_rendering import SceneRenderer
-from wavlm_meeting.training.trainer import fit
+from wavlm_meeting.training.trainer import TrainerSettings, fit
 
 
 class Clock(lightning.Callback):
@@ -102,9 +102,9 @@ def main() -> None:
             task,
             batches,
             Path(folder),
+            TrainerSettings(workers=workers_for(device)),
             steps=given.steps,
             gradient_clip=settings.task.gradient_clip,
-            workers=workers_for(device),
             callbacks=[clock],
         )
     seconds = data.window_s * data.batch

@@ -196,12 +196,9 @@ class CropChain:
             task,
             batches,
             folder,
+            settings.trainer,
             steps=settings.optimizer.steps,
             gradient_clip=settings.optimizer.gradient_clip,
-            accumulate=settings.trainer.accumulate,
-            checkpoint_steps=settings.trainer.checkpoint_steps,
-            log_steps=settings.trainer.log_steps,
-            workers=settings.trainer.workers,
         )
         log.info("pretrain: %s: %d updates", folder.name, steps_done(folder))
 

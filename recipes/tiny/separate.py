@@ -136,12 +136,9 @@ def separate(
         task,
         MixturePlans(mixtures, packer, places),
         folder,
+        settings.trainer.model_copy(update={"workers": workers_for(device)}),
         steps=settings.task.steps,
         gradient_clip=settings.task.gradient_clip,
-        accumulate=settings.trainer.accumulate,
-        checkpoint_steps=settings.trainer.checkpoint_steps,
-        log_steps=settings.trainer.log_steps,
-        workers=workers_for(device),
         callbacks=[StepSeeds(settings.seed, settings.trainer.accumulate)],
     )
     log.info("separate: %d updates", steps_done(folder))

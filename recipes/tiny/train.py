@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import Tensor
 
+from wavlm_meeting.checkpoints.catalog import resolve
 from wavlm_meeting.checkpoints.folders import CARD
 from wavlm_meeting.checkpoints.trainings import read_weights, steps_done
 from wavlm_meeting.devices import resolve_device
@@ -21,7 +22,7 @@ from wavlm_meeting.recipes.tiny.data import PlannedBatch, WindowBatches
 from wavlm_meeting.recipes.tiny.settings import TinySettings
 from wavlm_meeting.training.scene_rendering import SceneRenderer
 from wavlm_meeting.training.seeds import StepSeeds
-from wavlm_meeting.training.trainer import fit
+from wavlm_meeting.training.trainer import TrainerSettings, fit
 from wavlm_meeting.wavlm.filterbank import start_as_filterbank
 from wavlm_meeting.wavlm.model import WavLM
 
@@ -58,11 +59,13 @@ def build_task(settings: TinySettings, classes: int) -> PlannedTask:
 
 
 def begin_with(task: DiarizationTask, start: Path) -> None:
-    """Take over the weights of an earlier round: of a training's folder, or of a bundle.
+    """Take over the weights of an earlier round: a training's folder, a bundle, or its name.
 
     Parts that the earlier round has not, or has in another size, stay as they are: heads may come
     in between rounds, and a pretrained encoder has none.
     """
+    if not start.exists():
+        start = resolve(str(start))
     if (start / CARD).is_file():
         pipeline = load_pipeline(str(start), "cpu")
         parts = {"encoder": pipeline.encoder, "heads": pipeline.heads}
@@ -124,9 +127,9 @@ def train(work: Path, folder: Path, settings: TinySettings, start: Path | None =
         task,
         batches,
         folder,
+        TrainerSettings(workers=workers_for(device)),
         steps=settings.task.steps,
         gradient_clip=settings.task.gradient_clip,
-        workers=workers_for(device),
         callbacks=[StepSeeds(settings.seed, 1), *averaging(settings.average)],
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from wavlm_meeting.config import read_toml
 from wavlm_meeting.diarization import load_pipeline
@@ -21,6 +22,7 @@ from wavlm_meeting.recipes.tiny import (
     prepare,
     settings,
     teachers,
+    train,
 )
 from wavlm_meeting.separation.load import load_separator
 from wavlm_meeting.wavlm.config import WavLMConfig
@@ -290,11 +292,17 @@ def test_windows_of_a_meeting_follow_its_turns(tmp_path: Path, contiguous: bool)
         assert begins.max() == 1
 
 
-@pytest.mark.parametrize("name", ["tiny", "mini"])
-def test_the_shipped_settings_are_the_shipped_model(name: str) -> None:
-    """`tiny.toml` and `mini.toml` describe the encoders that are inside the package."""
+@pytest.mark.parametrize(
+    ("stem", "name"), [("tiny", "tiny"), ("mini", "mini"), ("mini_second", "mini")]
+)
+def test_the_shipped_settings_are_the_shipped_model(stem: str, name: str) -> None:
+    """The settings describe the encoders that are inside the package, and can go on from them."""
     pipeline = load_pipeline(name, "cpu")
-    shipped = read_toml(SHIPPED.with_stem(name), settings.TinySettings)
+    shipped = read_toml(SHIPPED.with_stem(stem), settings.TinySettings)
     assert pipeline.encoder.config == WavLMConfig.model_validate(shipped.encoder.model_dump())
     assert pipeline.settings.head_sizes() == shipped.diarization.head_sizes()
     assert shipped.card.name == name
+    task = train.build_task(shipped, 1)
+    train.begin_with(task, Path(name))
+    for key, value in pipeline.heads.state_dict().items():
+        assert torch.equal(task.heads.state_dict()[key], value), key

@@ -199,12 +199,9 @@ def _distil(
         task,
         open_data(data, config, settings.batches, settings.seed, first),
         folder,
+        trainer,
         steps=task.settings.steps,
         gradient_clip=task.settings.gradient_clip,
-        accumulate=trainer.accumulate,
-        checkpoint_steps=trainer.checkpoint_steps,
-        log_steps=trainer.log_steps,
-        workers=trainer.workers,
         callbacks=callbacks if report is None else [*callbacks, Progress(report)],
     )
 

@@ -115,13 +115,10 @@ def train_diarization(
         task,
         batches,
         folder,
+        settings.trainer,
         steps=settings.task.steps,
         gradient_clip=settings.task.gradient_clip,
         unused=True,  # what a batch gives nothing to learn from has no gradient
-        accumulate=settings.trainer.accumulate,
-        checkpoint_steps=settings.trainer.checkpoint_steps,
-        log_steps=settings.trainer.log_steps,
-        workers=settings.trainer.workers,
         callbacks=[
             StepSeeds(settings.seed, settings.trainer.accumulate),
             *([] if report is None else [Progress(report)]),

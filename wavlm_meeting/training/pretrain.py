@@ -76,14 +76,11 @@ def pretrain(
         task,
         batches,
         folder,
+        trainer,
         steps=optimizer.steps,
         gradient_clip=optimizer.gradient_clip,
         strategy=_strategy(settings, classes),
         unused=settings.encoder.layer_drop > 0,
-        accumulate=trainer.accumulate,
-        checkpoint_steps=trainer.checkpoint_steps,
-        log_steps=trainer.log_steps,
-        workers=trainer.workers,
         callbacks=[speed] if report is None else [speed, Progress(report)],
     )
 

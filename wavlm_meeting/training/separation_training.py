@@ -98,12 +98,9 @@ def train_separation(
         task,
         batches,
         folder,
+        settings.trainer,
         steps=settings.task.steps,
         gradient_clip=settings.task.gradient_clip,
-        accumulate=settings.trainer.accumulate,
-        checkpoint_steps=settings.trainer.checkpoint_steps,
-        log_steps=settings.trainer.log_steps,
-        workers=settings.trainer.workers,
         callbacks=[
             StepSeeds(settings.seed, settings.trainer.accumulate),
             *([] if report is None else [Progress(report)]),

@@ -104,13 +104,10 @@ def train_speakers(
         task,
         batches,
         folder,
+        settings.trainer,
         steps=settings.task.steps,
         gradient_clip=settings.task.gradient_clip,
         unused=True,  # layers may be dropped, and an x-vector has a layer that only its logits need
-        accumulate=settings.trainer.accumulate,
-        checkpoint_steps=settings.trainer.checkpoint_steps,
-        log_steps=settings.trainer.log_steps,
-        workers=settings.trainer.workers,
         callbacks=[] if report is None else [Progress(report)],
     )
     load_trained(folder, model)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import lightning
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -15,6 +15,26 @@ from wavlm_meeting.config import Settings
 from wavlm_meeting.training.log import LineLogger
 from wavlm_meeting.training.processes import processes, processes_here
 from wavlm_meeting.training.saving import Saver
+
+
+class Upkeep(Protocol):
+    """What the settings of every training say, whatever else they do; as `TrainerSettings`."""
+
+    @property
+    def accumulate(self) -> int:
+        """Batches of each device for one update of the weights."""
+
+    @property
+    def checkpoint_steps(self) -> int:
+        """Updates from one checkpoint to the next."""
+
+    @property
+    def log_steps(self) -> int:
+        """Updates from one line of the log to the next."""
+
+    @property
+    def workers(self) -> int:
+        """Processes of each device that read."""
 
 
 class TrainerSettings(Settings):
@@ -34,23 +54,21 @@ def fit(
     task: lightning.LightningModule,
     batches: IterableDataset[Any],
     folder: Path,
+    settings: Upkeep,
     *,
     steps: int,
     gradient_clip: float,
     strategy: Literal["ddp", "fsdp"] = "ddp",
     unused: bool = False,
-    accumulate: int = 1,
-    checkpoint_steps: int = 200,
-    log_steps: int = 10,
-    workers: int = 1,
     callbacks: Sequence[lightning.Callback] = (),
 ) -> None:
     """Train up to `steps` updates in `folder`; go on from a checkpoint that is there.
 
     In the processes of torchrun each takes a device and batches of its own; `strategy` says whether
     they hold all weights or share them, `unused` that some weights may be without a gradient.
-    `batches` must begin at `steps_done(folder) * accumulate`. Losses go to `log/metrics.jsonl` and
-    to TensorBoard's files beside it. Raises KeyboardInterrupt where the user stops it.
+    `batches` must begin at `steps_done(folder) * settings.accumulate`. Losses go to
+    `log/metrics.jsonl` and to TensorBoard's files beside it. Raises KeyboardInterrupt where the
+    user stops it.
     """
     world, here = processes()[1], processes_here()
     first, last = steps_done(folder), last_checkpoint(folder)
@@ -60,19 +78,20 @@ def fit(
         num_nodes=world // here,
         strategy=_strategy(strategy, world, unused=unused),
         max_steps=steps,
-        accumulate_grad_batches=accumulate,
+        accumulate_grad_batches=settings.accumulate,
         gradient_clip_val=gradient_clip,
         logger=[
             LineLogger(folder, first),
             TensorBoardLogger(folder, name="", version="log", purge_step=first),
         ],
-        callbacks=[Saver(folder, checkpoint_steps), *callbacks],
-        log_every_n_steps=log_steps,
+        callbacks=[Saver(folder, settings.checkpoint_steps), *callbacks],
+        log_every_n_steps=settings.log_steps,
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=False,
         use_distributed_sampler=False,
     )
+    workers = settings.workers
     loader = DataLoader(
         batches, batch_size=None, num_workers=workers, persistent_workers=workers > 0
     )

@@ -22,7 +22,7 @@ from wavlm_meeting.training.processes import processes
 from wavlm_meeting.training.recordings import read_recordings
 from wavlm_meeting.training.speaker_training import SpeakerTrainingSettings, train_speakers
 from wavlm_meeting.training.speakers import SpeakerBatches
-from wavlm_meeting.training.trainer import fit
+from wavlm_meeting.training.trainer import TrainerSettings, fit
 from wavlm_meeting.verification.model import SpeakerConfig, build_speaker_model
 from wavlm_meeting.verification.task import SpeakerBatch, SpeakerTask
 from wavlm_meeting.wavlm.config import WavLMConfig
@@ -65,8 +65,8 @@ def main() -> None:
     batches = SpeakerBatches(recordings, settings.batches, augmenter, settings.seed)
     task = SpeakerTask(model, len(batches.classes), settings.task, seed=settings.seed)
     fit(
-        task, BothShares(batches), folder, steps=settings.task.steps,
-        gradient_clip=settings.task.gradient_clip, accumulate=2, log_steps=1, workers=0,
+        task, BothShares(batches), folder, TrainerSettings(accumulate=2, log_steps=1, workers=0),
+        steps=settings.task.steps, gradient_clip=settings.task.gradient_clip,
     )  # fmt: skip
 
 

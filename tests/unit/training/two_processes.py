@@ -74,9 +74,9 @@ def main() -> None:
     batches = Shares(settings, steps_done(Path(folder)) * accumulate, broken)
     fit(
         PretrainingTask(settings, (CLASSES,), Path(folder)), batches, Path(folder),
+        settings.trainer.model_copy(update={"checkpoint_steps": 3, "log_steps": 1, "workers": 0}),
         steps=int(steps), gradient_clip=settings.optimizer.gradient_clip,
-        strategy=strategy, unused=settings.encoder.layer_drop > 0, accumulate=accumulate,
-        checkpoint_steps=3, log_steps=1, workers=0,
+        strategy=strategy, unused=settings.encoder.layer_drop > 0,
     )  # fmt: skip
 
 
