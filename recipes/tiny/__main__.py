@@ -65,7 +65,7 @@ def main(
             train(work, folder, chosen, start or pretrained(folder))
         elif stage == "separate":
             if chosen.separation is not None:
-                encoder = trained_pipeline(folder, chosen).encoder
+                encoder = trained_pipeline(folder, chosen, start).encoder
                 separate(work, folder / SEPARATED, encoder, chosen.separation, rooms)
         elif stage == "export":
             export(corpus, work, folder, chosen, target, start)

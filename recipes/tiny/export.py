@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from wavlm_meeting.checkpoints.bundle import ENCODER, rounded, write_bundle
@@ -16,7 +17,7 @@ from wavlm_meeting.diarization.heard import Heard
 from wavlm_meeting.diarization.load import PART, load_pipeline
 from wavlm_meeting.diarization.pipeline import DiarizationPipeline
 from wavlm_meeting.diarization.settings import DiarizationSettings
-from wavlm_meeting.errors import TrainingError
+from wavlm_meeting.errors import SettingsError, TrainingError
 from wavlm_meeting.recipes.tiny.confidence import fit_confidence, pair
 from wavlm_meeting.recipes.tiny.evaluate import (
     Recording,
@@ -29,7 +30,7 @@ from wavlm_meeting.recipes.tiny.evaluate import (
 from wavlm_meeting.recipes.tiny.figures import all_figures
 from wavlm_meeting.recipes.tiny.separate import trained_head
 from wavlm_meeting.recipes.tiny.settings import TinySettings
-from wavlm_meeting.recipes.tiny.train import build_task
+from wavlm_meeting.recipes.tiny.train import begin_with, build_task
 from wavlm_meeting.separation.load import PART as SEPARATION
 from wavlm_meeting.training.diarization_tuning import with_values
 
@@ -85,7 +86,7 @@ def export(
     chosen for it once is chosen anew. `brief` is one round of choices and a card without figures.
     """
     if start is None or steps_done(folder):
-        pipeline = trained_pipeline(folder, settings)
+        pipeline = trained_pipeline(folder, settings, start)
     else:
         pipeline = load_pipeline(str(start), "cpu")
         pipeline.settings = settings.diarization
@@ -125,11 +126,24 @@ def _separation(
     return bundle.card.heads[SEPARATION], bundle.state[SEPARATION]
 
 
-def trained_pipeline(folder: Path, settings: TinySettings) -> DiarizationPipeline:
-    """Return the last checkpoint, ready to run."""
+def trained_pipeline(
+    folder: Path, settings: TinySettings, start: Path | None = None
+) -> DiarizationPipeline:
+    """Return the last checkpoint, ready to run; `start` is what its training began with.
+
+    Raises SettingsError where that has a share in it and is not given.
+    """
     checkpoint = read_weights(folder)
     task = build_task(settings, len(checkpoint["voices"]))
     task.load_state_dict(checkpoint)
+    if settings.start_share:
+        if start is None:
+            raise SettingsError("start_share: needs the weights to share; give --start, too.")
+        earlier = build_task(settings, len(checkpoint["voices"]))
+        begin_with(earlier, start)
+        with torch.no_grad():
+            for own, other in zip(task.parameters(), earlier.parameters(), strict=True):
+                own.lerp_(other, settings.start_share)
     return DiarizationPipeline(task.encoder, task.heads, settings.diarization, "tiny", "")
 
 

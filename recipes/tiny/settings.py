@@ -170,6 +170,9 @@ class TinySettings(Settings):
     average: float = Field(0.0, ge=0, lt=1)
     """What the running mean of the weights keeps of itself every tenth update; it is what
     checkpoints hold. 0 keeps the last weights instead."""
+    start_share: float = Field(0.0, ge=0, lt=1)
+    """Share of the weights that a round began with in those that it leaves, which are a mean of the
+    two: what the round has learned anew, and less of what it has lost (arXiv 2109.01903)."""
     evaluation: EvaluationSettings = EvaluationSettings()
     """Conversations for choosing and reporting."""
     card: CardSettings = CardSettings()

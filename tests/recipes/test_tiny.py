@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 import torch
 
+from wavlm_meeting.checkpoints.trainings import checkpoint_path
 from wavlm_meeting.config import read_toml
 from wavlm_meeting.diarization import load_pipeline
 from wavlm_meeting.diarization.loss import conversation_activities
+from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.recipes.tiny import (
     collection,
     conversations,
     data,
+    export,
     meetings,
     prepare,
     settings,
@@ -160,6 +163,26 @@ def test_from_corpus_to_a_bundle_that_diarizes(corpus: Path, tmp_path: Path) -> 
     subprocess.run([*command, *again], cwd=tmp_path, capture_output=True, check=True)
     anew = load_pipeline(str(tmp_path / "anew"), "cpu")
     assert (anew.sha256, anew.settings.hop_s) == (pipeline.sha256, 1.0)
+
+
+def test_what_a_round_began_with_has_its_share(tmp_path: Path) -> None:
+    """Weights are a mean of the last checkpoint and the start, which has to be given then."""
+    (tmp_path / "small.toml").write_text(SMALL)
+    shared = read_toml(tmp_path / "small.toml", settings.TinySettings).model_copy(
+        update={"start_share": 0.25}
+    )
+    states = []
+    for seed, name in enumerate(("begun", "done")):
+        task = train.build_task(shared.model_copy(update={"seed": seed}), 1)
+        path = checkpoint_path(tmp_path / name, 1)
+        path.parent.mkdir(parents=True)
+        torch.save({"state_dict": task.state_dict()}, path)
+        states.append(task.encoder.state_dict())
+    mean = export.trained_pipeline(tmp_path / "done", shared, tmp_path / "begun").encoder
+    for key, value in mean.state_dict().items():
+        assert torch.allclose(value, 0.25 * states[0][key] + 0.75 * states[1][key]), key
+    with pytest.raises(SettingsError, match="--start"):
+        export.trained_pipeline(tmp_path / "done", shared)
 
 
 def test_speech_spans_follow_the_hysteresis() -> None:
