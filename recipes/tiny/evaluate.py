@@ -36,8 +36,11 @@ from wavlm_meeting.wavlm.frontend import valid_mask
 
 MIXED = "several sources"
 """Stands for the source of conversations whose speakers come from more than one."""
+EMBED_S = 8.0
+"""Recordings of one voice are embedded in pieces of this length: of 3.2, 5, 8 and 15 s the best on
+trials_dev and trials_dev_cv."""
 EMBED_BATCH = 32
-"""Windows of recordings of one voice in one encoder pass."""
+"""Pieces in one encoder pass."""
 
 
 @dataclass(frozen=True)
@@ -150,8 +153,8 @@ def by_source(recordings: Iterable[Recording], scored: DiarizationScore) -> dict
 
 
 def embed(pipeline: DiarizationPipeline, waveforms: Sequence[Samples]) -> NDArray[np.float32]:
-    """Return the unit embeddings (M, D) of recordings of one voice: means over their windows."""
-    window = int(pipeline.settings.window_s * SAMPLE_RATE)
+    """Return the unit embeddings (M, D) of recordings of one voice: means over their pieces."""
+    window = int(EMBED_S * SAMPLE_RATE)
     pieces = [
         (row, waveform[start : start + window])
         for row, waveform in enumerate(waveforms)

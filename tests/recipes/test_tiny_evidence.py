@@ -25,6 +25,7 @@ pytest.importorskip("lightning", reason="the recipe needs the extra 'train'")
 
 from wavlm_meeting.recipes.tiny import settings
 from wavlm_meeting.recipes.tiny.evaluate import (
+    EMBED_S,
     MIXED,
     Recording,
     by_source,
@@ -163,12 +164,12 @@ def test_a_table_leaves_empty_what_is_unknown() -> None:
 
 
 def test_recordings_of_any_length_are_embedded_together_as_alone(shared_dir: Path) -> None:
-    """A batch, padded, gives each recording the mean over its own windows."""
+    """A batch, padded, gives each recording the mean over its own pieces."""
     pipeline = load_pipeline("tiny", "cpu")
     wave = read_audio(shared_dir / "corpus" / MEETING)[7 * 16_000 :]
-    pieces = [wave[:6000], wave[:130_000], wave[40_000:91_200], wave[60_000:128_000]]
+    pieces = [wave[:6000], wave[:300_000], wave[40_000:91_200], wave[60_000:128_000]]
     units = embed(pipeline, pieces)
-    window = int(pipeline.settings.window_s * 16_000)
+    window = int(EMBED_S * 16_000)
     for piece, unit in zip(pieces, units, strict=True):
         vectors = []
         for start in range(0, max(1, len(piece) - 16_000), window):
