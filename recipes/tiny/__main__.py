@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from wavlm_meeting.config import read_toml
+from wavlm_meeting.errors import WavLMMeetingError
 from wavlm_meeting.recipes.tiny.baseline import baseline
 from wavlm_meeting.recipes.tiny.channels import channels
 from wavlm_meeting.recipes.tiny.evidence import evidence
@@ -97,5 +98,19 @@ def _further(
         raise typer.BadParameter(f"no stage '{stage}': there are {known}.")
 
 
+def run() -> None:
+    """Run what was typed; a mistake is told in one line, with exit status 2."""
+    try:
+        typer.run(main)
+    except WavLMMeetingError as error:
+        line = str(error)
+    except FileNotFoundError as error:
+        line = f"{error.filename}: {error.strerror}; check the path."
+    else:
+        return
+    typer.echo(f"error: {line}", err=True)
+    raise SystemExit(2)
+
+
 if __name__ == "__main__":
-    typer.run(main)
+    run()

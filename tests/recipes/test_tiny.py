@@ -165,6 +165,28 @@ def test_from_corpus_to_a_bundle_that_diarizes(corpus: Path, tmp_path: Path) -> 
     assert (anew.sha256, anew.settings.hop_s) == (pipeline.sha256, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("--corpus nowhere --stages prepare", "nowhere/manifest.csv: No such file"),
+        ("--corpus . --settings wrong.toml", "batches"),
+        ("--corpus . --stages train", "run the stage 'prepare' first"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path: Path, arguments: str, told: str) -> None:
+    """It names the cure, the exit status is 2, and nothing is left behind."""
+    (tmp_path / "wrong.toml").write_text(SMALL.replace("batch = 2", "batches = 2", 1))
+    command = [sys.executable, "-W", "ignore", "-m", "wavlm_meeting.recipes.tiny", "--work", "work"]
+    answer = subprocess.run(
+        [*command, *arguments.split()], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 2
+    (line,) = answer.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert told in line
+    assert not any((tmp_path / "work").rglob("*.np[yz]"))
+
+
 def test_what_a_round_began_with_has_its_share(tmp_path: Path) -> None:
     """Weights are a mean of the last checkpoint and the start, which has to be given then."""
     (tmp_path / "small.toml").write_text(SMALL)
