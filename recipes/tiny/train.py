@@ -64,8 +64,7 @@ def begin_with(task: DiarizationTask, start: Path) -> None:
     Parts that the earlier round has not, or has in another size, stay as they are: heads may come
     in between rounds, and a pretrained encoder has none.
     """
-    if not start.exists():
-        start = resolve(str(start))
+    start = resolve(str(start))
     if (start / CARD).is_file():
         pipeline = load_pipeline(str(start), "cpu")
         parts = {"encoder": pipeline.encoder, "heads": pipeline.heads}
