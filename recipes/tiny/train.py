@@ -1,6 +1,7 @@
 """Stage 2: train encoder and heads together on conversations drawn on the fly."""
 
 import logging
+import math
 import os
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from wavlm_meeting.diarization.task import Batch, DiarizationTask
 from wavlm_meeting.recipes.tiny.collection import Collection, load_collection
 from wavlm_meeting.recipes.tiny.data import PlannedBatch, WindowBatches
 from wavlm_meeting.recipes.tiny.settings import TinySettings
+from wavlm_meeting.recipes.tiny.teacher_map import fit_teacher_map
 from wavlm_meeting.training.scene_rendering import SceneRenderer
 from wavlm_meeting.training.seeds import StepSeeds
 from wavlm_meeting.training.trainer import TrainerSettings, fit
@@ -28,6 +30,9 @@ from wavlm_meeting.wavlm.model import WavLM
 
 AVERAGED_EVERY = 10
 """Updates from one set of weights that goes into their mean to the next."""
+
+MAP_WINDOWS = 2_400
+"""Windows with one voice that the map to the teacher is fitted on."""
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +63,11 @@ def build_task(settings: TinySettings, classes: int) -> PlannedTask:
     return PlannedTask(encoder, heads, classes, settings.task)
 
 
-def begin_with(task: DiarizationTask, start: Path) -> None:
+def begin_with(task: DiarizationTask, start: Path) -> set[str]:
     """Take over the weights of an earlier round: a training's folder, a bundle, or its name.
 
     Parts that the earlier round has not, or has in another size, stay as they are: heads may come
-    in between rounds, and a pretrained encoder has none.
+    in between rounds, and a pretrained encoder has none. Returns the names of these parameters.
     """
     start = resolve(str(start))
     if (start / CARD).is_file():
@@ -80,8 +85,10 @@ def begin_with(task: DiarizationTask, start: Path) -> None:
         key: value for key, value in earlier.items() if key in own and own[key].shape == value.shape
     }
     task.load_state_dict({**own, **fitting})
-    anew = sorted({".".join(key.split(".")[:3]) for key in own.keys() - fitting.keys()})
-    log.info("train: begins anew: %s", ", ".join(anew) or "nothing")
+    anew = set(own) - set(fitting)
+    parts_anew = sorted({".".join(key.split(".")[:3]) for key in anew})
+    log.info("train: begins anew: %s", ", ".join(parts_anew) or "nothing")
+    return anew
 
 
 def samples_on(device: torch.device, collection: Collection) -> Tensor:
@@ -109,18 +116,10 @@ def train(work: Path, folder: Path, settings: TinySettings, start: Path | None =
     device = resolve_device("auto")
     if device.type != "cpu":
         task.renderer = SceneRenderer(samples_on(device, collection))
-    if start is not None:
-        begin_with(task, start)
     done = steps_done(folder)
-    batches = WindowBatches(
-        collection,
-        settings.data,
-        settings.encoder,
-        settings.diarization.local_speakers,
-        settings.seed,
-        first=done,
-        planned=task.renderer is not None,
-    )
+    if start is not None and not done:
+        _begin_round(task, start, collection, settings)
+    batches = _batches(collection, settings, done, planned=task.renderer is not None)
     log.info("train: %d classes, from step %d", len(collection.labelled), done)
     fit(
         task,
@@ -130,6 +129,37 @@ def train(work: Path, folder: Path, settings: TinySettings, start: Path | None =
         steps=settings.task.steps,
         gradient_clip=settings.task.gradient_clip,
         callbacks=[StepSeeds(settings.seed, 1), *averaging(settings.average)],
+    )
+
+
+def _begin_round(
+    task: PlannedTask, start: Path, collection: Collection, settings: TinySettings
+) -> None:
+    """Take over an earlier round's weights, and fit the map to the teacher if they come without."""
+    anew = begin_with(task, start)
+    if "to_teacher.weight" not in anew or any(name.startswith("heads.embedding") for name in anew):
+        return
+    data = settings.data
+    batches = math.ceil(MAP_WINDOWS * data.voice_window_s / (data.batch * data.window_s))
+    voices = settings.model_copy(
+        update={"data": data.model_copy(update={"voice_batches": batches})}
+    )
+    heard = map(_batches(collection, voices).batch, range(batches))
+    fit_teacher_map(task, (batch for batch in heard if isinstance(batch, Batch)))
+
+
+def _batches(
+    collection: Collection, settings: TinySettings, first: int = 0, *, planned: bool = False
+) -> WindowBatches:
+    """Return the stream of batches from number `first` on."""
+    return WindowBatches(
+        collection,
+        settings.data,
+        settings.encoder,
+        settings.diarization.local_speakers,
+        settings.seed,
+        first=first,
+        planned=planned,
     )
 
 

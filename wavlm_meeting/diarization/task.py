@@ -110,6 +110,11 @@ def encode(encoder: WavLM, waveforms: Tensor, settings: TaskSettings) -> tuple[T
     return tuple(states.float() for states in hidden_states)
 
 
+def alone(activities: Tensor) -> Tensor:
+    """Return where each speaker is heard alone (B, S, T), of activities (B, T, S)."""
+    return (activities * (activities.sum(dim=-1, keepdim=True) == 1)).transpose(1, 2)
+
+
 def optimizer_of(task: nn.Module, encoder: WavLM, settings: TaskSettings) -> OptimizerLRScheduler:
     """AdamW, or Muon and AdamW, with a linear rise and a cosine fall of the learning rate.
 
@@ -177,8 +182,7 @@ class DiarizationTask(lightning.LightningModule):
         predicted = self.heads.segmentation.powerset[log_probabilities.argmax(dim=-1)]
         wrong = (predicted - reference).abs().sum() / reference.sum()
 
-        alone = batch.activities * (batch.activities.sum(dim=-1, keepdim=True) == 1)
-        masks = alone.transpose(1, 2)  # (B, S, T)
+        masks = alone(batch.activities)
         heard = masks.sum(dim=-1) >= self.settings.least_speech  # (B, S)
         of_all = self.heads.embedding(hidden_states, masks)  # (B, S, D)
         target = self._target_loss(hidden_states, of_all, masks.sum(dim=-1), batch)
