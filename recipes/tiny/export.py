@@ -42,7 +42,7 @@ WRONG_NUMBER = 0.1
 """What a recording whose number of speakers is wrong costs, in DER: DER alone is nearly the same
 for thresholds that get half of the numbers right and a quarter."""
 
-Grid = tuple[dict[str, tuple[float, ...]], ...]
+Grid = tuple[dict[str, tuple[float | str, ...]], ...]
 
 VOICES: Grid = (
     {
@@ -55,10 +55,16 @@ VOICES: Grid = (
         "evident_share": (0.05, 0.1, 0.2, 1.0),
         "evident_threshold": (0.1, 0.3, 0.5),
     },
+    {
+        "method": ("vbx",),
+        "vbx.threshold": (0.5, 0.55, 0.6, 0.65, 0.7),
+        "vbx.acoustic_factor": (0.15, 0.2, 0.3, 0.4),
+        "vbx.speaker_factor": (0.5, 0.7, 1.0, 1.5),
+    },
 )
 """What is tried on dev: all combinations within a group, one group after the other; of equal ones
-the first is taken. Without the target-speaker head, which changes little of who is who and takes
-most of the time."""
+the first is taken, and none that is no better than what was chosen before. Without the
+target-speaker head, which changes little of who is who and takes most of the time."""
 ROUNDS = 2
 """How often these are gone through: a later group changes what is best of an earlier one."""
 FRAMES: Grid = (
@@ -173,6 +179,7 @@ def choose(
             sets.append((recordings, heard, uems))
     chosen = settings.diarization.model_copy(update={"target_share": 0.0})
     frames = FRAMES if settings.diarization.target_width else FRAMES_ALONE
+    lowest = float("inf")
     for group in rounds * VOICES + frames:
         ders = {}
         for values in product(*group.values()):
@@ -180,7 +187,9 @@ def choose(
             ders[values] = float(np.mean([_cost(pipeline, *part) for part in sets]))
         best = min(ders, key=ders.__getitem__)
         log.info("choose: %s = %s, cost %.2f %%", ", ".join(group), best, 100 * ders[best])
-        chosen = with_values(chosen, dict(zip(group, best, strict=True)))
+        if ders[best] < lowest:
+            lowest = ders[best]
+            chosen = with_values(chosen, dict(zip(group, best, strict=True)))
     pipeline.settings = chosen
     try:
         confidence = fit_confidence(

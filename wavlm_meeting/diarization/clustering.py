@@ -5,7 +5,7 @@ recording.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from pydantic import Field
@@ -76,6 +76,18 @@ class ClusteringSettings(Settings):
     """Settings of the method `vbx`."""
     spectral: SpectralSettings = SpectralSettings()
     """Settings of the method `spectral`."""
+
+    @property
+    def joined_to(self) -> float:
+        """Distance up to which the method in use joins groups, VBx those that it starts from."""
+        return self.vbx.threshold if self.method == "vbx" else self.threshold
+
+    def joining_to(self, threshold: float) -> Self:
+        """Return these settings with another such distance."""
+        if self.method == "vbx":
+            own = self.vbx.model_copy(update={"threshold": threshold})
+            return self.model_copy(update={"vbx": own})
+        return self.model_copy(update={"threshold": threshold})
 
 
 @dataclass(frozen=True)

@@ -236,7 +236,7 @@ class WavLMMeeting(Pipeline):
         """Return what the model's card says."""
         settings = self.inner.settings
         return {
-            "threshold": settings.clustering.threshold,
+            "threshold": settings.clustering.joined_to,
             "onset": settings.onset,
             "min_duration_on": settings.turn_s,
             "min_duration_off": settings.gap_s,
@@ -293,10 +293,9 @@ class WavLMMeeting(Pipeline):
     def _settings(self) -> DiarizationSettings:
         """Return the card's settings with this pipeline's parameters in them."""
         settings = self.inner.settings
-        threshold = {"threshold": self.threshold}
         return settings.model_copy(
             update={
-                "clustering": settings.clustering.model_copy(update=threshold),
+                "clustering": settings.clustering.joining_to(self.threshold),
                 "onset": self.onset,
                 "turn_s": self.min_duration_on,
                 "gap_s": self.min_duration_off,

@@ -116,6 +116,11 @@ def forward_backward(
     """
     best = likelihoods.max(axis=1, keepdims=True)
     emitted = np.exp(likelihoods - best)
+    if not stay.any():  # a mixture, in which no embedding knows of another
+        joint = emitted * weights
+        sums = joint.sum(axis=1, keepdims=True)
+        joint /= sums
+        return joint, float(np.sum(np.log(sums) + best)), joint.sum(axis=0)
     forward, backward = np.empty_like(emitted), np.ones_like(emitted)
     scale = np.empty(len(emitted))
     last = weights

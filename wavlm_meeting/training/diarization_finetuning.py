@@ -56,6 +56,8 @@ AROUND: Grid = {
     "onset": (-0.2, -0.1, 0.0, 0.1, 0.2),
 }
 """How far from the model's own the clustering thresholds and onsets are that are tried."""
+FACTORS = (0.4, 0.6, 0.8, 1.0, 1.25, 1.6, 2.5)
+"""Of what a speaker costs, instead of the threshold, where VBx clusters."""
 NOTE = "finetune.json"
 """Says what a folder is the fine-tuning of."""
 
@@ -220,10 +222,15 @@ def _grid(own: DiarizationSettings) -> Grid:
     """Return what is tried around a model's own thresholds."""
     middle = {"threshold": own.clustering.threshold, "onset": own.onset}
     bounds = {"threshold": (0.05, 1.9), "onset": (0.05, 0.95)}
-    return {
+    grid = {
         name: tuple(round(min(max(middle[name] + step, low), high), 4) for step in AROUND[name])
         for name, (low, high) in bounds.items()
     }
+    if own.clustering.method == "vbx":
+        del grid["threshold"]
+        cost = own.clustering.vbx.speaker_factor
+        grid["vbx.speaker_factor"] = tuple(round(cost * factor, 4) for factor in FACTORS)
+    return grid
 
 
 def _weights(pipeline: DiarizationPipeline) -> Weights:

@@ -157,9 +157,16 @@ def sure_gain(before: Errors, after: Errors) -> float:
     return float(fell.mean() - student.ppf(SURE, len(fell) - 1) * error)
 
 
-def with_values(settings: DiarizationSettings, values: Mapping[str, float]) -> DiarizationSettings:
-    """Change settings, those of clustering among them."""
-    inner = {key: values[key] for key in values.keys() & ClusteringSettings.model_fields.keys()}
-    outer = {key: values[key] for key in values.keys() - inner.keys()}
-    clustering = settings.clustering.model_copy(update=inner)
+def with_values(
+    settings: DiarizationSettings, values: Mapping[str, float | str]
+) -> DiarizationSettings:
+    """Change settings, those of clustering among them, of which VBx's begin with `vbx.`."""
+    outer, inner, vbx = dict(values), {}, {}
+    for key in values:
+        if key.startswith("vbx."):
+            vbx[key.removeprefix("vbx.")] = outer.pop(key)
+        elif key in ClusteringSettings.model_fields:
+            inner[key] = outer.pop(key)
+    own = settings.clustering.vbx.model_copy(update=vbx)
+    clustering = settings.clustering.model_copy(update={**inner, "vbx": own})
     return settings.model_copy(update={**outer, "clustering": clustering})

@@ -39,6 +39,19 @@ def test_separate_voices_are_found_without_a_count(method: str, speakers: int) -
     assert found.counts[speakers] > 0.99
 
 
+@pytest.mark.parametrize("method", ["agglomerative", "vbx"])
+def test_the_threshold_is_that_of_the_method(method: str) -> None:
+    """A high one joins everybody, a low one nobody, whichever settings it is kept in."""
+    drawn, own = draw_voices(4, 80), options(method)
+    embeddings, windows, speech_s = drawn.heard
+    alone = np.arange(len(windows))  # nobody is known to be somebody else
+    for threshold, least, most in ((1.99, 1, 1), (own.joined_to, 4, 4), (1e-6, 4, 200)):
+        found = cluster(embeddings, alone, speech_s, own.joining_to(threshold))
+        assert least <= speakers_of(found) <= most
+    assert own.joining_to(0.3).joined_to == 0.3
+    assert own.joining_to(own.joined_to) == own
+
+
 @METHODS
 @pytest.mark.parametrize("wanted", [1, 2, 3, 7, 40])
 def test_a_wanted_count_is_kept_exactly(method: str, wanted: int) -> None:

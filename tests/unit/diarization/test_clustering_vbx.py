@@ -40,11 +40,11 @@ def test_speakers_that_differ_stay() -> None:
     assert same_partition(found.labels(), drawn.truth)
 
 
-def test_forward_and_backward_sum_over_all_paths() -> None:
+@pytest.mark.parametrize("stay", [(0.0, 0.6, 0.0, 0.6, 0.3), (0.0, 0.0, 0.0, 0.0, 0.0)])
+def test_forward_and_backward_sum_over_all_paths(stay: tuple[float, ...]) -> None:
     """Posteriors, evidence and draws equal those of the list of all paths."""
     rng = np.random.default_rng(0)
     likelihoods, weights = rng.normal(size=(5, 3)), np.array([0.5, 0.3, 0.2])
-    stay = np.array([0.0, 0.6, 0.0, 0.6, 0.3])
     total, visits, draws = 0.0, np.zeros((5, 3)), np.zeros(3)
     # A path says for each embedding who speaks and whether that was drawn anew.
     for path in product(product(range(3), [True, False]), repeat=5):
@@ -57,7 +57,7 @@ def test_forward_and_backward_sum_over_all_paths() -> None:
         for n, (speaker, drawn) in enumerate(path):
             visits[n, speaker] += probability
             draws[speaker] += probability * drawn
-    posterior, evidence, drawn_often = forward_backward(likelihoods, weights, stay)
+    posterior, evidence, drawn_often = forward_backward(likelihoods, weights, np.array(stay))
     assert evidence == pytest.approx(np.log(total))
     assert np.allclose(posterior, visits / total)
     assert np.allclose(drawn_often, draws / total)

@@ -253,6 +253,17 @@ def test_parameters_are_the_cards_until_they_are_tuned(folder: Path, conversatio
     assert min(segment.duration for segment in turns.itersegments()) >= 0.95
 
 
+def test_the_threshold_is_that_of_the_way_voices_become_speakers(conversation: Path) -> None:
+    """Of a model with VBx, too, whose threshold is kept elsewhere: up to 2.0 all is one voice."""
+    pipeline = WavLMMeeting("mini", legacy=True)
+    assert pipeline.inner.settings.clustering.method == "vbx"
+    own = pipeline.default_parameters()
+    assert own["threshold"] == pipeline.inner.settings.clustering.vbx.threshold
+    as_it_is = pipeline.instantiate({**own, "threshold": 0.05})(conversation)
+    joined = pipeline.instantiate({**own, "threshold": 1.99})(conversation)
+    assert len(joined.labels()) < len(as_it_is.labels())
+
+
 def test_a_folder_becomes_a_pipeline_where_it_stands(tmp_path: Path, tiny: Bundle) -> None:
     """config.yaml is added to a bundle, which stays one; a model without turns is refused."""
     write_bundle(tmp_path / "model", tiny.state, tiny.card)

@@ -86,3 +86,7 @@ def test_values_of_clustering_are_found_there() -> None:
     changed = with_values(own, {"threshold": 0.33, "onset": 0.44})
     assert (changed.clustering.threshold, changed.onset) == (0.33, 0.44)
     assert with_values(changed, {"threshold": own.clustering.threshold, "onset": own.onset}) == own
+    changed = with_values(own, {"method": "vbx", "vbx.threshold": 0.44})
+    assert (changed.clustering.method, changed.clustering.vbx.threshold) == ("vbx", 0.44)
+    back = {"method": own.clustering.method, "vbx.threshold": own.clustering.vbx.threshold}
+    assert with_values(changed, back) == own
