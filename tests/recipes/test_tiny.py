@@ -382,7 +382,8 @@ def test_windows_of_a_meeting_follow_its_turns(tmp_path: Path, contiguous: bool)
 
 
 @pytest.mark.parametrize(
-    ("stem", "name"), [("tiny", "tiny"), ("mini", "mini"), ("mini_second", "mini")]
+    ("stem", "name"),
+    [("tiny", "tiny"), ("mini", "mini"), ("mini_second", "mini"), ("mini_third", "mini")],
 )
 def test_the_shipped_settings_are_the_shipped_model(stem: str, name: str) -> None:
     """The settings describe the encoders that are inside the package, and can go on from them."""
