@@ -212,13 +212,13 @@ class _Tuned:
 def _tuned(pipeline: DiarizationPipeline, share: float, dev: Sequence[Conversation]) -> _Tuned:
     """Choose thresholds for weights so far on the way (Wortsman et al., CVPR 2022)."""
     own = pipeline.settings
-    errors = tune(pipeline, dev, hear(pipeline, dev), (_grid(own),))
+    errors = tune(pipeline, dev, hear(pipeline, dev), (grid_around(own),))
     found = _Tuned(share, pipeline.settings, float(errors.mean()))
     pipeline.settings = own
     return found
 
 
-def _grid(own: DiarizationSettings) -> Grid:
+def grid_around(own: DiarizationSettings) -> Grid:
     """Return what is tried around a model's own thresholds."""
     middle = {"threshold": own.clustering.threshold, "onset": own.onset}
     bounds = {"threshold": (0.05, 1.9), "onset": (0.05, 0.95)}

@@ -18,6 +18,7 @@ from wavlm_meeting.diarization import load_pipeline
 from wavlm_meeting.diarization.load import is_pyannote
 from wavlm_meeting.errors import CheckpointError, SettingsError, WavLMMeetingWarning
 from wavlm_meeting.formats.rttm import read_rttm
+from wavlm_meeting.training.diarization_tuning import with_values
 
 with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
     patch.setenv("PYANNOTE_METRICS_ENABLED", "false")

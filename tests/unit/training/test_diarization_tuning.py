@@ -11,6 +11,7 @@ pytest.importorskip("lhotse", reason="training needs the extra 'train'")
 
 from wavlm_meeting.diarization import load_pipeline
 from wavlm_meeting.scoring.diarization import score_diarization
+from wavlm_meeting.training.diarization_finetuning import grid_around
 from wavlm_meeting.training.diarization_recordings import Conversation, conversation_of
 from wavlm_meeting.training.diarization_tuning import (
     diarized,
@@ -90,3 +91,16 @@ def test_values_of_clustering_are_found_there() -> None:
     assert (changed.clustering.method, changed.clustering.vbx.threshold) == ("vbx", 0.44)
     back = {"method": own.clustering.method, "vbx.threshold": own.clustering.vbx.threshold}
     assert with_values(changed, back) == own
+
+
+@pytest.mark.parametrize(("model", "name"), [("tiny", "threshold"), ("mini", "vbx.speaker_factor")])
+def test_what_is_tuned_decides_how_many_speakers_there_are(model: str, name: str) -> None:
+    """Fine-tuning tries what the model's clustering goes by, around what it is and that itself."""
+    own = load_pipeline(model, "cpu").settings
+    grid = grid_around(own)
+    assert grid.keys() == {name, "onset"}
+    for values in grid.values():
+        assert list(values) == sorted(set(values))
+    tried = [with_values(own, {name: value}) for value in grid[name]]
+    assert own in tried
+    assert len({settings.model_dump_json() for settings in tried}) == len(tried)
