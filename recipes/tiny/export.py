@@ -186,8 +186,10 @@ def choose(
             pipeline.settings = with_values(chosen, dict(zip(group, values, strict=True)))
             ders[values] = float(np.mean([_cost(pipeline, *part) for part in sets]))
         best = min(ders, key=ders.__getitem__)
-        log.info("choose: %s = %s, cost %.2f %%", ", ".join(group), best, 100 * ders[best])
-        if ders[best] < lowest:
+        better = ders[best] < lowest
+        say = "choose: %s = %s, cost %.2f %%" if better else "choose: %s: not %s, cost %.2f %%"
+        log.info(say, ", ".join(group), best, 100 * ders[best])
+        if better:
             lowest = ders[best]
             chosen = with_values(chosen, dict(zip(group, best, strict=True)))
     pipeline.settings = chosen
