@@ -144,6 +144,7 @@ def _begin_round(
     voices = settings.model_copy(
         update={"data": data.model_copy(update={"voice_batches": batches})}
     )
+    # Rendered here, as the model is not on its device yet.
     heard = map(_batches(collection, voices).batch, range(batches))
     fit_teacher_map(task, (batch for batch in heard if isinstance(batch, Batch)))
 

@@ -51,13 +51,12 @@ SLACK_S = 1.0
 """How far a reference may go beyond the end of its recording."""
 SHARES = (1.0, 0.5)
 """How far the weights go from what they were to what they learned; 0, not at all, is tried too."""
-AROUND: Grid = {
-    "threshold": (-0.15, -0.1, -0.05, 0.0, 0.05, 0.1, 0.15),
-    "onset": (-0.2, -0.1, 0.0, 0.1, 0.2),
-}
-"""How far from the model's own the clustering thresholds and onsets are that are tried."""
+STEPS = (-0.15, -0.1, -0.05, 0.0, 0.05, 0.1, 0.15)
+"""How far from the model's own the thresholds of the clustering are that are tried."""
 FACTORS = (0.4, 0.6, 0.8, 1.0, 1.25, 1.6, 2.5)
-"""Of what a speaker costs, instead of the threshold, where VBx clusters."""
+"""Where VBx clusters: shares of what a speaker costs, instead of them."""
+ONSETS = (-0.2, -0.1, 0.0, 0.1, 0.2)
+"""How far from the model's own the onsets are that are tried."""
 NOTE = "finetune.json"
 """Says what a folder is the fine-tuning of."""
 
@@ -219,18 +218,17 @@ def _tuned(pipeline: DiarizationPipeline, share: float, dev: Sequence[Conversati
 
 
 def grid_around(own: DiarizationSettings) -> Grid:
-    """Return what is tried around a model's own thresholds."""
-    middle = {"threshold": own.clustering.threshold, "onset": own.onset}
-    bounds = {"threshold": (0.05, 1.9), "onset": (0.05, 0.95)}
-    grid = {
-        name: tuple(round(min(max(middle[name] + step, low), high), 4) for step in AROUND[name])
-        for name, (low, high) in bounds.items()
-    }
+    """Return what is tried around what a model decides by: its own, too."""
+    onsets = {"onset": _within([own.onset + step for step in ONSETS], 0.05, 0.95)}
     if own.clustering.method == "vbx":
-        del grid["threshold"]
-        cost = own.clustering.vbx.speaker_factor
-        grid["vbx.speaker_factor"] = tuple(round(cost * factor, 4) for factor in FACTORS)
-    return grid
+        costs = [own.clustering.vbx.speaker_factor * factor for factor in FACTORS]
+        return {"vbx.speaker_factor": _within(costs, 1e-3, 1e3), **onsets}
+    thresholds = [own.clustering.threshold + step for step in STEPS]
+    return {"threshold": _within(thresholds, 0.05, 1.9), **onsets}
+
+
+def _within(values: Sequence[float], low: float, high: float) -> tuple[float, ...]:
+    return tuple(round(min(max(value, low), high), 4) for value in values)
 
 
 def _weights(pipeline: DiarizationPipeline) -> Weights:

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
+from wavlm_meeting.config import merged, parse_settings
 from wavlm_meeting.diarization.clustering import ClusteringSettings
 from wavlm_meeting.diarization.heard import Heard
 from wavlm_meeting.diarization.pipeline import DiarizationPipeline
@@ -160,13 +161,18 @@ def sure_gain(before: Errors, after: Errors) -> float:
 def with_values(
     settings: DiarizationSettings, values: Mapping[str, float | str]
 ) -> DiarizationSettings:
-    """Change settings, those of clustering among them, of which VBx's begin with `vbx.`."""
-    outer, inner, vbx = dict(values), {}, {}
-    for key in values:
-        if key.startswith("vbx."):
-            vbx[key.removeprefix("vbx.")] = outer.pop(key)
-        elif key in ClusteringSettings.model_fields:
-            inner[key] = outer.pop(key)
-    own = settings.clustering.vbx.model_copy(update=vbx)
-    clustering = settings.clustering.model_copy(update={**inner, "vbx": own})
-    return settings.model_copy(update={**outer, "clustering": clustering})
+    """Change settings by name, those of clustering and of its tables (`vbx.threshold`), too.
+
+    Raises SettingsError for a name that none has, and a value that cannot be.
+    """
+    above: dict[str, Any] = {}
+    for key, value in values.items():
+        path = key.split(".")
+        if path[0] in ClusteringSettings.model_fields:
+            path = ["clustering", *path]
+        *tables, name = path
+        place = above
+        for table in tables:
+            place = place.setdefault(table, {})
+        place[name] = value
+    return parse_settings(merged(settings.model_dump(), above), DiarizationSettings, "tuning")

@@ -260,7 +260,8 @@ def test_the_threshold_is_that_of_the_way_voices_become_speakers(conversation: P
     assert pipeline.inner.settings.clustering.method == "vbx"
     own = pipeline.default_parameters()
     assert own["threshold"] == pipeline.inner.settings.clustering.vbx.threshold
-    free = {"vbx.speaker_factor": 0.01, "least_speaker_s": 0.0}  # it takes nobody away then
+    # VBx takes nobody away then.
+    free = {"vbx.speaker_factor": 0.01, "least_speaker_s": 0.0}
     pipeline.inner.settings = with_values(pipeline.inner.settings, free)
     many = pipeline.instantiate({**own, "threshold": 0.05})(conversation)
     few = pipeline.instantiate({**own, "threshold": 1.99})(conversation)

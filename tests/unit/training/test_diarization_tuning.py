@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.formats.rttm import read_rttm
 
 pytest.importorskip("lhotse", reason="training needs the extra 'train'")
@@ -86,11 +87,19 @@ def test_values_of_clustering_are_found_there() -> None:
     own = load_pipeline("tiny", "cpu").settings
     changed = with_values(own, {"threshold": 0.33, "onset": 0.44})
     assert (changed.clustering.threshold, changed.onset) == (0.33, 0.44)
-    assert with_values(changed, {"threshold": own.clustering.threshold, "onset": own.onset}) == own
+    back = {"threshold": own.clustering.threshold, "onset": own.onset}
+    assert with_values(changed, back) == own
     changed = with_values(own, {"method": "vbx", "vbx.threshold": 0.44})
     assert (changed.clustering.method, changed.clustering.vbx.threshold) == ("vbx", 0.44)
-    back = {"method": own.clustering.method, "vbx.threshold": own.clustering.vbx.threshold}
+    back = {
+        "method": own.clustering.method,
+        "vbx.threshold": own.clustering.vbx.threshold,
+    }
     assert with_values(changed, back) == own
+    with pytest.raises(SettingsError, match="did you mean 'onset'"):
+        with_values(own, {"onsett": 0.4})
+    with pytest.raises(SettingsError, match=r"clustering\.vbx\.threshold"):
+        with_values(own, {"vbx.threshold": -1.0})
 
 
 @pytest.mark.parametrize(("model", "name"), [("tiny", "threshold"), ("mini", "vbx.speaker_factor")])
