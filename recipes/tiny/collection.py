@@ -1,6 +1,6 @@
 """The prepared corpus in memory: utterances, noises and the teacher's embeddings."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +9,6 @@ from numpy.typing import NDArray
 from wavlm_meeting.audio.simulate import Utterance
 from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.recipes.tiny.channels import CODECS, CODED, is_coded
-from wavlm_meeting.units import SAMPLE_RATE
-
-UNNAMED = "utterance "
-"""What the name of a speaker begins with of whom nothing is known but one utterance."""
-LONG_S = 8.0
-"""Speech of a single utterance that makes its speaker a class of training."""
 
 
 @dataclass(frozen=True)
@@ -38,30 +32,11 @@ class Collection:
     meetings: list[list[Utterance]]
     """The real recordings of conversations: each speaker's turns, all in the same samples."""
     labelled: list[str]
-    """Speakers of whom more than one short utterance is known, in a fixed order: the classes of
-    training."""
+    """Speakers with at least two utterances, in a fixed order: the classes of training."""
     coded_samples: NDArray[np.int16] | None = None
     """The same samples after a codec, laid out alike, if there are any."""
     coded: NDArray[np.bool_] | None = None
     """(utterances,) which of them have such a copy."""
-
-    def only_labelled(self) -> "Collection":
-        """Return the collection with the labelled speakers alone to draw from."""
-        known = set(self.labelled)
-        sources = {
-            source: [name for name in names if name in known]
-            for source, names in self.sources.items()
-        }
-        return replace(self, sources={name: own for name, own in sources.items() if own})
-
-    def teacher_of_labelled(self) -> NDArray[np.float32]:
-        """Return the teacher's embedding (classes, 256) of each labelled speaker, any length."""
-        return np.stack(
-            [
-                self.teacher[[utterance.index for utterance in self.voices[name]]].sum(axis=0)
-                for name in self.labelled
-            ]
-        )
 
     def audio(self, index: int, *, coded: bool = False) -> NDArray[np.int16]:
         """Return the samples of an utterance or noise, or of its copy that went through a codec."""
@@ -89,7 +64,7 @@ def load_collection(work: Path, split: str) -> Collection:
         if not table["span_count"][index]:
             continue
         spans = table["spans"][span_ends[index] - table["span_count"][index] : span_ends[index]]
-        speaker = str(table["speaker"][index]) or f"{UNNAMED}{index}"
+        speaker = str(table["speaker"][index]) or f"utterance {index}"
         speech = tuple((int(start), int(end)) for start, end in spans)
         utterance = Utterance(index, speaker, speech)
         if table["kind"][index] == "meeting":
@@ -110,7 +85,7 @@ def load_collection(work: Path, split: str) -> Collection:
         sources=sources,
         noises=noises,
         meetings=list(meetings.values()),
-        labelled=sorted(name for name, said in voices.items() if _is_known(said)),
+        labelled=sorted(name for name, said in voices.items() if len(said) > 1),
     )
 
 
@@ -149,13 +124,6 @@ def _centred(teacher: NDArray[np.float32], chosen: NDArray[np.int64]) -> NDArray
     centred = np.where(known[:, None], teacher - mean, 0.0)
     length = np.linalg.norm(centred, axis=1, keepdims=True)
     return (centred / np.maximum(length, 1e-8)).astype(np.float32)
-
-
-def _is_known(said: list[Utterance]) -> bool:
-    """Return whether there are two utterances, or one long enough for two voices to be cut out."""
-    seconds = sum(end - start for utterance in said for start, end in utterance.speech)
-    named = not said[0].speaker.startswith(UNNAMED)
-    return len(said) > 1 or (named and seconds >= LONG_S * SAMPLE_RATE)
 
 
 def _choose(rng: np.random.Generator, names: list[str], count: int) -> list[str]:

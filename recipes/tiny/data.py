@@ -86,7 +86,6 @@ class WindowBatches(IterableDataset[Batch | PlannedBatch]):
         self.local_speakers, self.seed, self.first = local_speakers, seed, first
         self.planned = planned
         self.packer = ScenePacker(collection.samples, collection.starts, collection.lengths)
-        self.known = collection.only_labelled()
         self.classes = {name: number for number, name in enumerate(collection.labelled)}
 
     def __iter__(self) -> Iterator[Batch | PlannedBatch]:
@@ -97,8 +96,6 @@ class WindowBatches(IterableDataset[Batch | PlannedBatch]):
         """Draw batch `number`, and render it unless others are to."""
         scenes = self.scenes(number)
         per_conversation = self.settings.conversation_windows
-        if self.of_voices(number):
-            per_conversation *= max(self.settings.voice_speakers, 1)
         windows = [window for scene in scenes for window in scene.windows]
         numbers = np.arange(len(windows)) // per_conversation
         columns = [np.stack(column) for column in zip(*windows, strict=True)]
@@ -113,24 +110,14 @@ class WindowBatches(IterableDataset[Batch | PlannedBatch]):
         )
         return Batch(torch.from_numpy(heard).view(len(windows), -1), *targets)
 
-    def of_voices(self, number: int) -> bool:
-        """Return whether batch `number` holds one voice in each window."""
-        drawn = np.random.default_rng((self.seed, number, 2)).random()
-        return number < self.settings.voice_batches or drawn < self.settings.voice_share
-
     def scenes(self, number: int) -> list[Scene]:
         """Draw what batch `number` holds."""
         settings, rng = self.settings, np.random.default_rng((self.seed, number))
         length_s, count, shares = settings.window_s, settings.batch, settings.speaker_shares
-        if self.of_voices(number):
+        if number < settings.voice_batches:
             length_s, shares = settings.voice_window_s, (1.0,)
             count = round(count * settings.window_s / length_s)
         length = int(length_s * SAMPLE_RATE)
-        if self.of_voices(number) and settings.voice_speakers:
-            conversations = count // (settings.conversation_windows * settings.voice_speakers)
-            return [
-                scene for _ in range(conversations) for scene in self._voices_apart(rng, length)
-            ]
         return [
             scene
             for _ in range(count // settings.conversation_windows)
@@ -198,29 +185,6 @@ class WindowBatches(IterableDataset[Batch | PlannedBatch]):
             if rng.random() < settings.silence:
                 plan = replace(plan, placements=())
             scenes.append(self._scene(plan, length, names))
-        return scenes
-
-    def _voices_apart(self, rng: np.random.Generator, length: int) -> list[Scene]:
-        """Draw speakers, and windows of other recordings of each that share nothing but the voice.
-
-        Those of one recording, or of one conversation, have a microphone and a room in common,
-        which tell as much of who is who in training, and nothing of the voice.
-        """
-        settings, known = self.settings, self.known
-        names = draw_speakers(
-            rng, known, settings.voice_speakers, settings.one_source, settings.sources
-        )
-        scenes = []
-        for name in names:
-            said = known.voices[name]
-            order = rng.permutation(len(said))
-            for number in range(settings.conversation_windows):
-                voice = {name: [said[order[number % len(said)]]]}
-                whole = draw_conversation(
-                    rng, voice, 2 * length, settings.conversation, known.noises
-                )
-                plan = crop(whole, int(rng.integers(length)), length)
-                scenes.append(self._scene(plan, length, names))
         return scenes
 
     def _scene(self, plan: ConversationPlan, length: int, names: list[str]) -> Scene:

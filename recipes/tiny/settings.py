@@ -44,12 +44,6 @@ class DataSettings(Settings):
     from them, and telling them apart within a window then needs voices."""
     voice_window_s: float = Field(2.5, gt=0)
     """Length of those windows; a batch has as many more of them as they are shorter."""
-    voice_share: float = Field(0.0, ge=0, le=1)
-    """Probability of such a batch among those that follow."""
-    voice_speakers: int = Field(0, ge=0)
-    """So many speakers, whose other recordings are known, are told apart in a conversation of such
-    a batch: `conversation_windows` recordings of each, every one in a room, a noise and a channel
-    of its own. With 0 it is one speaker, heard in windows of one recording."""
     silence: float = Field(0.0, ge=0, le=1)
     """Probability of a window in which nobody speaks, where windows do not follow each other."""
     meetings: float = Field(0.0, ge=0, le=1)

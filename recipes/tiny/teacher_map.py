@@ -1,7 +1,7 @@
-"""The map from voices to the teacher's embeddings, and the classes, for a model without them.
+"""The map from voices to the teacher's embeddings, for a model that comes without it.
 
-A bundle holds what inference needs, which these are not. Begun at random beside a trained model,
-they would pull the model's voices away until they have been learned again.
+A bundle holds what inference needs, which this map is not. Begun at random beside a trained model,
+it would pull the model's voices away until it has been learned again.
 
 V voices, D embedding size.
 """
@@ -22,34 +22,24 @@ RIDGE = 0.01
 
 
 @torch.no_grad()
-def fit_teacher_map(task: DiarizationTask, batches: Iterable[Batch], classes: Tensor) -> None:
+def fit_teacher_map(task: DiarizationTask, batches: Iterable[Batch]) -> None:
     """Set the task's map to the teacher by least squares (ridge regression) on what it hears.
 
-    The map back, fitted in the same way, leads from `classes` (K, 256), the teacher's embeddings of
-    the training speakers, to their places among the voices. Windows with one voice are best: only
-    voices that are heard alone count. Without any all stays as it is.
+    Windows with one voice are best: only voices that are heard alone count. Without any the map
+    stays as it is.
     """
     pairs = [_voices(task, batch) for batch in batches]
     embeddings, teacher = (torch.cat(column).double() for column in zip(*pairs, strict=True))
     log.info("train: map to the teacher from %d voices", len(embeddings))
     if not len(embeddings):
         return
-    weight, bias = _ridge(embeddings, teacher)
-    task.to_teacher.weight.copy_(weight)
-    task.to_teacher.bias.copy_(bias)
-    weight, bias = _ridge(teacher, embeddings)
-    places = F.linear(F.normalize(classes, dim=-1).double(), weight, bias)
-    task.voices.copy_(F.normalize(places, dim=-1))
-
-
-def _ridge(given: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the matrix (E, D) and the offset (E,) from `given` (V, D) to `wanted` (V, E)."""
-    centre, target = given.mean(dim=0), wanted.mean(dim=0)
-    centred = given - centre
+    centre, target = embeddings.mean(dim=0), teacher.mean(dim=0)
+    centred = embeddings - centre
     covariance = centred.T @ centred  # (D, D)
-    covariance.diagonal().add_(RIDGE * given.square().sum() / given.shape[1])
-    weight = torch.linalg.solve(covariance, centred.T @ (wanted - target)).T  # (E, D)
-    return weight, target - weight @ centre
+    covariance.diagonal().add_(RIDGE * embeddings.square().sum() / embeddings.shape[1])
+    weight = torch.linalg.solve(covariance, centred.T @ (teacher - target)).T  # (256, D)
+    task.to_teacher.weight.copy_(weight)
+    task.to_teacher.bias.copy_(target - weight @ centre)
 
 
 def _voices(task: DiarizationTask, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -146,11 +146,7 @@ def _begin_round(
     )
     # Rendered here, as the model is not on its device yet.
     heard = map(_batches(collection, voices).batch, range(batches))
-    fit_teacher_map(
-        task,
-        (batch for batch in heard if isinstance(batch, Batch)),
-        torch.from_numpy(collection.teacher_of_labelled()),
-    )
+    fit_teacher_map(task, (batch for batch in heard if isinstance(batch, Batch)))
 
 
 def _batches(

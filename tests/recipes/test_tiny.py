@@ -16,9 +16,8 @@ from wavlm_meeting.checkpoints.trainings import checkpoint_path
 from wavlm_meeting.config import read_toml
 from wavlm_meeting.diarization import load_pipeline
 from wavlm_meeting.diarization.loss import conversation_activities
-from wavlm_meeting.diarization.task import Batch, alone, encode, optimizer_of
+from wavlm_meeting.diarization.task import Batch, alone, encode
 from wavlm_meeting.errors import SettingsError
-from wavlm_meeting.optimizer import MuonAdamW
 from wavlm_meeting.recipes.tiny import (
     collection,
     conversations,
@@ -218,29 +217,13 @@ def test_what_a_round_began_with_has_its_share(tmp_path: Path) -> None:
         export.trained_pipeline(tmp_path / "done", shared)
 
 
-def test_rows_without_a_gradient_are_not_moved_as_far_as_the_others() -> None:
-    """Muon gets matrices, but neither the speakers, few of whom are in a batch, nor distances."""
-    shipped = read_toml(SHIPPED, settings.TinySettings)
-    muon = {"task": shipped.task.model_copy(update={"optimizer": "muon"})}
-    task = train.build_task(shipped.model_copy(update=muon), 5)
-    made = optimizer_of(task, task.encoder, task.settings)
-    assert isinstance(made, dict)
-    optimizer = made["optimizer"]
-    assert isinstance(optimizer, MuonAdamW)
-    names = {id(parameter): name for name, parameter in task.named_parameters()}
-    moved = {names[id(one)] for group in optimizer.parts[0].param_groups for one in group["params"]}
-    assert "encoder.layers.0.ffn.up.weight" in moved
-    assert not moved & {"voices", "encoder.bias_table.weight"}
-
-
 def test_the_map_to_the_teacher_is_found_again() -> None:
     """Voices whose teacher is a linear map of them are at its embeddings after the fit.
 
-    Those that are heard too shortly, only together or without a teacher have no say in it. Training
-    speakers of whom the teacher says what it says of such voices are at these voices.
+    Those that are heard too shortly, only together or without a teacher have no say in it.
     """
     shipped = read_toml(SHIPPED, settings.TinySettings)
-    task = train.build_task(shipped, 160)
+    task = train.build_task(shipped, 1)
     assert "to_teacher.weight" in train.begin_with(task, Path("tiny"))
     noise = torch.fft.rfft(torch.randn(160, 32_000))
     colours = F.interpolate(3.0 * torch.randn(160, 1, 24), noise.shape[1], mode="linear")
@@ -264,11 +247,8 @@ def test_the_map_to_the_teacher_is_found_again() -> None:
         torch.arange(160),
     )
     assert task.losses(batch)["teacher"] > 0.8
-    fit_teacher_map(task, [batch], 3.0 * teacher[:, 0])
+    fit_teacher_map(task, [batch])
     assert task.losses(batch)["teacher"] < 0.1
-    near = F.cosine_similarity(task.voices[:, None], voices[:, 0], dim=-1)  # (160, 160)
-    assert (near.argmax(dim=1) == torch.arange(160)).sum() > 150
-    assert near.diagonal().median() > 0.95
 
 
 def test_speech_spans_follow_the_hysteresis() -> None:
@@ -323,71 +303,6 @@ def test_the_reported_set_is_what_it_says(tmp_path: Path) -> None:
     ):
         assert len(waveform) == plan.length
         assert len(reference.labels()) == len(plan.speakers)
-
-
-def test_recordings_of_a_voice_share_nothing_but_the_voice(tmp_path: Path) -> None:
-    """Windows of one speaker come from other recordings, rooms and noises, where there are any.
-
-    Speakers with a single short recording, or without a name, are not among them, and the batches
-    come at the rate that is set.
-    """
-    second, rng = 16_000, np.random.default_rng(0)
-    lengths = np.array([3, 3, 3, 3, 12, 3, 12, 5]) * second
-    speakers = np.array(["a", "a", "b", "b", "long", "short", "", ""])
-    starts = np.cumsum(lengths) - lengths
-    np.save(tmp_path / "samples.npy", rng.integers(-3000, 3000, lengths.sum()).astype(np.int16))
-    np.savez(
-        tmp_path / "utterances.npz",
-        path=np.array([f"{n}.wav" for n in range(8)]),
-        speaker=speakers,
-        source=np.array(["s"] * 8),
-        split=np.array(["train"] * 8),
-        kind=np.array(["speech"] * 7 + ["noise"]),
-        start=starts,
-        length=lengths,
-        span_count=np.array([1] * 7 + [0]),
-        spans=np.stack([np.zeros(7, int), lengths[:7]], axis=1),
-        teacher=np.eye(8, 256, dtype=np.float32),
-    )
-    found = collection.load_collection(tmp_path, "train")
-    assert found.labelled == ["a", "b", "long"]
-    shipped = read_toml(SHIPPED, settings.TinySettings)
-    noisy = shipped.data.conversation.model_copy(update={"room": 1.0, "noise": 1.0})
-    chosen = shipped.data.model_copy(
-        update={
-            "window_s": 4.0,
-            "batch": 10,
-            "conversation": noisy,
-            "conversation_windows": 2,
-            "voice_window_s": 2.5,
-            "voice_share": 0.5,
-            "voice_speakers": 3,
-        }
-    )
-    batches = data.WindowBatches(found, chosen, shipped.encoder, 4, seed=1)
-    of_voices = [number for number in range(200) if batches.of_voices(number)]
-    assert 70 < len(of_voices) < 130
-    seen = set()
-    for number in of_voices[:5]:
-        plans = [scene.plan for scene in batches.scenes(number)]
-        assert len(plans) == 12
-        for first, other in zip(plans[::2], plans[1::2], strict=True):
-            (name,) = first.rooms
-            said, others = (
-                {placement.utterance.index for placement in plan.placements}
-                for plan in (first, other)
-            )
-            assert name in batches.known.labelled
-            assert name == "long" or not said & others
-            assert first.rooms[name] != other.rooms[name]
-            assert first.noise != other.noise
-        batch = batches.batch(number)
-        assert isinstance(batch, Batch)
-        assert batch.conversations.tolist() == [0] * 6 + [1] * 6
-        voices = batch.voices.max(dim=1).values.view(2, 3, 2)
-        assert ((voices == torch.arange(3)[:, None]) | (voices == -1)).all()
-        seen |= {*batch.classes.flatten().tolist()}
-    assert seen == {-1, 0, 1, 2}
 
 
 def test_solo_speech_and_pauses_of_a_meeting() -> None:

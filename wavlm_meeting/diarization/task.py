@@ -118,15 +118,14 @@ def alone(activities: Tensor) -> Tensor:
 def optimizer_of(task: nn.Module, encoder: WavLM, settings: TaskSettings) -> OptimizerLRScheduler:
     """AdamW, or Muon and AdamW, with a linear rise and a cosine fall of the learning rate.
 
-    Vectors do not decay. Neither the table of the position bias nor that of the training speakers
-    is a matrix to Muon: of their rows most have no gradient.
+    Vectors do not decay. The table of the position bias is no matrix to Muon: of its rows, which
+    stand for distances, most have no gradient.
     """
     first = encoder.frontend.stack()[0].conv.weight
-    bias_table = getattr(encoder, "bias_table", None)
-    tables = {id(getattr(bias_table, "weight", None)), id(getattr(task, "voices", None))}
+    table = getattr(encoder, "bias_table", None)
     groups: dict[tuple[bool, float, float], list[nn.Parameter]] = {}
     for parameter in task.parameters():
-        flat = parameter.ndim == 2 and id(parameter) not in tables
+        flat = parameter.ndim == 2 and (table is None or parameter is not table.weight)
         rate = settings.learning_rate * (settings.first_convolution if parameter is first else 1.0)
         decay = settings.weight_decay if parameter.ndim > 1 else 0.0
         muon = flat and settings.optimizer == "muon"
