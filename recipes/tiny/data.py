@@ -159,30 +159,27 @@ class WindowBatches(IterableDataset[Batch | PlannedBatch]):
     def _conversation(
         self, rng: np.random.Generator, length: int, shares: tuple[float, ...]
     ) -> list[Scene]:
-        """Cut windows out of the middle of a conversation, in a row or apart."""
+        """Cut windows out of the middle of a conversation, in one row or several."""
         settings, collection = self.settings, self.collection
-        windows = settings.conversation_windows
+        rows = settings.conversation_windows // settings.in_a_row
+        row = settings.in_a_row * length
         if collection.meetings and rng.random() < settings.meetings:
             said = collection.meetings[int(rng.integers(len(collection.meetings)))]
-            if settings.contiguous:
-                return [self._meeting(rng, length, said, windows)]
-            return [self._meeting(rng, length, said, 1) for _ in range(windows)]
+            return [self._meeting(rng, length, said, settings.in_a_row) for _ in range(rows)]
         count = 1 + int(rng.choice(len(shares), p=shares))
         names = draw_speakers(rng, collection, count, settings.one_source, settings.sources)
+        part = int(settings.spread * row)
         whole = draw_conversation(
             rng,
             {name: collection.voices[name] for name in names},
-            2 * length * windows,
+            part * rows,
             settings.conversation,
             collection.noises,
         )
-        if settings.contiguous:
-            plan = crop(whole, int(rng.integers(length * windows)), length * windows)
-            return [self._scene(plan, length, names)]
         scenes = []
-        for number in range(windows):
-            plan = crop(whole, 2 * length * number + int(rng.integers(length)), length)
-            if rng.random() < settings.silence:
+        for number in range(rows):
+            plan = crop(whole, part * number + int(rng.integers(part - row)), row)
+            if settings.in_a_row == 1 and rng.random() < settings.silence:
                 plan = replace(plan, placements=())
             scenes.append(self._scene(plan, length, names))
         return scenes

@@ -1,8 +1,8 @@
 """Every choice of the recipe; `tiny.toml` holds the values that the shipped model came from."""
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from wavlm_meeting.audio.simulate import ConversationSettings
 from wavlm_meeting.checkpoints.card import Storage, Training
@@ -35,8 +35,11 @@ class DataSettings(Settings):
     """Windows in a batch."""
     conversation_windows: int = Field(1, ge=1)
     """Windows cut out of each conversation; `batch` counts windows."""
-    contiguous: bool = False
-    """Whether these follow each other, as the target-speaker head hears them."""
+    in_a_row: int = Field(1, ge=1)
+    """So many of these follow each other, as the target-speaker head hears them. If there are more,
+    the next row is from further on in the conversation, where everybody is to be known again."""
+    spread: float = Field(2.0, gt=1)
+    """Length of a conversation beside that of the rows that are cut out of it."""
     speaker_shares: tuple[float, ...] = (0.1, 0.35, 0.35, 0.2)
     """Probability of a conversation between 1, 2, ... speakers."""
     voice_batches: int = Field(0, ge=0)
@@ -60,6 +63,15 @@ class DataSettings(Settings):
     """Weight of each source; all equal if empty."""
     conversation: ConversationSettings = ConversationSettings()
     """How conversations are drawn."""
+
+    @model_validator(mode="after")
+    def _whole_rows(self) -> Self:
+        if self.conversation_windows % self.in_a_row:
+            raise ValueError(
+                f"conversation_windows is {self.conversation_windows} and in_a_row "
+                f"{self.in_a_row}: make it a multiple."
+            )
+        return self
 
 
 class ChainSettings(Settings):

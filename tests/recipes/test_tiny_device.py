@@ -9,6 +9,8 @@ import torch
 
 from tests.small_prepared import Prepared, write_prepared
 from wavlm_meeting.audio.simulate import ConversationSettings
+from wavlm_meeting.config import parse_settings
+from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.recipes.tiny.collection import Collection, load_collection
 from wavlm_meeting.training.scene_packing import ScenePacker
 from wavlm_meeting.training.scene_rendering import SceneRenderer
@@ -61,8 +63,8 @@ def test_planned_batches_are_the_rendered_ones(collection: Collection) -> None:
     settings = DataSettings(
         window_s=2.0,
         batch=12,
-        conversation_windows=3,
-        contiguous=True,
+        conversation_windows=6,
+        in_a_row=3,
         speaker_shares=(0.5, 0.5),
         coded=0.5,
         conversation=scene,
@@ -78,6 +80,23 @@ def test_planned_batches_are_the_rendered_ones(collection: Collection) -> None:
     plain = WindowBatches(replace(collection, coded=None), settings, ENCODER, 4, seed=1).batch(0)
     assert isinstance(plain, Batch)
     assert unlike(here.waveforms, plain.waveforms) > 0.1
+
+
+def test_rows_are_apart_in_one_conversation(collection: Collection) -> None:
+    """The next row is as long and said later, by the same people, rooms and channels."""
+    rows = {"conversation_windows": 6, "in_a_row": 3, "spread": 3.0}
+    settings = DataSettings(window_s=2.0, batch=24, speaker_shares=(0.0, 1.0), **rows)
+    scenes = WindowBatches(collection, settings, ENCODER, 4, seed=1).scenes(0)
+    assert [len(scene.windows) for scene in scenes] == [3] * 8
+    for first, second in zip(scenes[::2], scenes[1::2], strict=True):
+        assert first.plan.length == second.plan.length == 6 * SECOND
+        assert set(first.plan.speakers) == set(second.plan.speakers)
+        assert first.plan.rooms == second.plan.rooms
+        assert first.plan.placements != second.plan.placements
+    drawn = {frozenset(scene.plan.speakers) for scene in scenes}
+    assert len(drawn) > 1
+    with pytest.raises(SettingsError, match="make it a multiple"):
+        parse_settings({"conversation_windows": 4, "in_a_row": 3}, DataSettings, "data")
 
 
 def test_crops_carry_the_labels_of_their_frames() -> None:

@@ -93,6 +93,27 @@ class Dendrogram:
         place = len(self.heights) + 1 - groups
         return float(edges[place]), float(edges[place + 1])
 
+    def large(self, weights: Floats, least: float) -> Ints:
+        """Return how many groups (N,) weigh `least` or more when 1, 2, ... N groups are left.
+
+        `weights` (N,) are those of the groups at the start.
+        """
+        parents, weights = list(range(len(weights))), weights.tolist()
+
+        def root(group: int) -> int:
+            while parents[group] != group:
+                parents[group] = group = parents[parents[group]]
+            return group
+
+        counts = [sum(weight >= least for weight in weights)]
+        for pair in self.pairs.tolist():
+            gone, kept = map(root, pair)
+            both = weights[gone] + weights[kept]
+            fewer = (weights[gone] >= least) + (weights[kept] >= least)
+            counts.append(counts[-1] - fewer + (both >= least))
+            parents[gone], weights[kept] = kept, both
+        return np.array(counts[::-1])
+
     def counts(self, threshold: float, width: float) -> Floats:
         """Return the probability (N,) of 1, 2, ... N groups.
 

@@ -26,11 +26,14 @@ def choose_founders(speech_s: Floats, least_s: float, least: int) -> Ints:
     return np.sort(order[: max(enough, least, 1)])
 
 
-def large_enough(labels: Ints, speech_s: Floats, least_s: float, least: int) -> Ints:
-    """Return the groups that are kept: the ones with enough speech, or else the `least` largest."""
+def large_enough(labels: Ints, speech_s: Floats, least_s: float, least: int, most: int) -> Ints:
+    """Return the groups that are kept: the largest ones, as many as have `least_s` of speech.
+
+    They are `least` to `most`, as long as there are as many.
+    """
     sizes = np.bincount(labels, weights=speech_s)
     order = np.argsort(-sizes, kind="stable")
-    count = max(int(np.sum(sizes >= least_s)), min(least, len(sizes)), 1)
+    count = min(max(int(np.sum(sizes >= least_s)), least, 1), most)
     return np.sort(order[:count])
 
 

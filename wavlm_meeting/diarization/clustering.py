@@ -21,6 +21,8 @@ NEAR = 0.5
 """Share of the threshold up to which neighbouring blocks of a long recording are put together."""
 UNLIKELY = 1e-3
 """Probability below which a number of speakers is not listed."""
+WANTED_S = 1.0
+"""Speech that a group needs at least to be taken for one of the speakers that were asked for."""
 
 
 class VbxSettings(Settings):
@@ -101,14 +103,39 @@ class Clusters:
 
 
 @dataclass(frozen=True)
+class _Tree:
+    """How groups of founders are joined, and which of them have enough speech to be a speaker."""
+
+    joined: Dendrogram
+    members: Ints
+    """Which of the groups at the start each founder is in."""
+    large: Ints
+    """(N,) groups that have enough speech when 1, 2, ... N are left."""
+
+    def cut(self, groups: int) -> Ints:
+        """Return the group of each founder when so many are left."""
+        return self.joined.cut(groups)[self.members]
+
+    def fewest(self, speakers: int) -> int:
+        """Return the fewest groups among which are so many speakers, or as many as can be."""
+        large = self.large[speakers - 1 :]
+        return speakers + int(np.argmax(large >= min(speakers, large.max())))
+
+    def most(self, groups: int, speakers: int) -> int:
+        """Return the most groups, of up to `groups`, among which are no more speakers."""
+        return int(np.flatnonzero(self.large[:groups] <= speakers)[-1]) + 1
+
+
+@dataclass(frozen=True)
 class _Bounds:
-    """Between which numbers of groups to choose."""
+    """Between which numbers to choose."""
 
+    groups: int
+    """Groups at least."""
     least: int
+    """Speakers at least: groups that have enough speech."""
     most: int
-
-    def clip(self, count: int) -> int:
-        return min(max(count, self.least), self.most)
+    """Speakers at most."""
 
 
 @dataclass(frozen=True)
@@ -117,10 +144,17 @@ class _Founders:
 
     embeddings: Floats
     windows: Ints
+    speech_s: Floats
     groups: Groups
     """What they are put together to at first: themselves, unless the recording is long."""
     members: Ints
     """Which of the groups each of them is in."""
+
+    def tree(self, groups: Groups, members: Ints, least_s: float) -> _Tree:
+        """Return how `groups`, which have these `members`, are joined; `least_s` is enough."""
+        joined = join(groups)
+        speech_s = np.bincount(members, weights=self.speech_s)
+        return _Tree(joined, members, joined.large(speech_s, max(least_s, WANTED_S)))
 
 
 def cluster(
@@ -147,7 +181,8 @@ def cluster(
     speakers, so many, unless they are very near. Then every local speaker takes the nearest group,
     those of one window different ones as long as there are enough. The number of speakers lies
     within `min_speakers` and `max_speakers` whenever there are as many local speakers; a wanted
-    number outranks thresholds and least durations.
+    number outranks thresholds and least durations. Groups are joined until so many of them have
+    enough speech to be a speaker: what is odd and brief is none of those that were asked for.
     """
     if not len(embeddings):
         return Clusters(np.zeros(0, np.int64), {0: 1.0})
@@ -155,19 +190,18 @@ def cluster(
     embeddings, windows, speech_s = embeddings[order], windows[order], speech_s[order]
     evident = evident_speakers(windows, speech_s, settings.evident_s, settings.evident_share)
     founders = choose_founders(speech_s, settings.least_s, max(min_speakers, evident))
-    founded = _founded(embeddings[founders], windows[founders], settings, min_speakers)
-    tree = join(founded.groups)
-    least = max(
-        min_speakers,
-        int(np.unique(founded.windows, return_counts=True)[1].max()),
-        min(evident, tree.groups_below(settings.evident_threshold)),
+    founded = _founded(
+        embeddings[founders], windows[founders], speech_s[founders], settings, min_speakers
     )
-    most = min(max_speakers or len(founded.groups), len(founded.groups))
-    bounds = _Bounds(min(least, most), most)
+    tree = founded.tree(founded.groups, founded.members, settings.least_speaker_s)
+    together = int(np.unique(founded.windows, return_counts=True)[1].max())
+    evident = min(evident, tree.joined.groups_below(settings.evident_threshold))
+    count = len(founded.groups)
+    least, most = min(min_speakers, count), min(max_speakers or count, count)
+    bounds = _Bounds(min(max(least, together, evident), most), least, most)
     labels = _group(founded, tree, bounds, settings)
-    least_speaker_s = 0.0 if min_speakers == max_speakers else settings.least_speaker_s
-    size_limits = speech_s[founders], least_speaker_s, min_speakers
-    kept = large_enough(labels, *size_limits)
+    limits = founded.speech_s, settings.least_speaker_s, least, most
+    kept = large_enough(labels, *limits)
     assigned = assign_all(embeddings, windows, speech_s, founders, labels, kept)
     found = np.empty(len(order), np.int64)
     found[order] = _by_first(assigned)
@@ -175,8 +209,7 @@ def cluster(
         return Clusters(found, {len(kept): 1.0})
     counts: dict[int, float] = {}
     for groups, probability in _group_counts(tree, len(np.unique(labels)), bounds, settings):
-        cut = tree.cut(groups)[founded.members]
-        speakers = len(large_enough(cut, *size_limits))
+        speakers = len(large_enough(tree.cut(groups), *limits))
         counts[speakers] = counts.get(speakers, 0.0) + probability
     return Clusters(found, dict(sorted(counts.items())))
 
@@ -198,56 +231,66 @@ def evident_speakers(windows: Ints, speech_s: Floats, least_s: float, share: flo
 
 
 def _founded(
-    embeddings: Floats, windows: Ints, settings: ClusteringSettings, least: int
+    embeddings: Floats, windows: Ints, speech_s: Floats, settings: ClusteringSettings, least: int
 ) -> _Founders:
     """Put founders together where there are too many of them to compare all with all."""
     groups = Groups.single(embeddings, windows)
     groups, members = condense(groups, settings.block, NEAR * settings.threshold, least)
-    return _Founders(embeddings, windows, groups, members)
+    return _Founders(embeddings, windows, speech_s, groups, members)
 
 
-def _group(
-    founded: _Founders, tree: Dendrogram, bounds: _Bounds, settings: ClusteringSettings
-) -> Ints:
+def _group(founded: _Founders, tree: _Tree, bounds: _Bounds, settings: ClusteringSettings) -> Ints:
     """Return the groups of the founders, as many as the method finds within bounds."""
     if settings.method == "spectral":
         affinity = settings.spectral.scale, settings.spectral.neighbours
-        return spectral(founded.groups, *affinity, bounds.least, bounds.most)[founded.members]
+        labels: Ints = spectral(founded.groups, *affinity, bounds.groups, bounds.most)
+        return labels[founded.members]
     if settings.method == "vbx":
-        return _group_by_vbx(founded, tree, bounds, settings.vbx)
-    return tree.cut(bounds.clip(tree.groups_below(settings.threshold)))[founded.members]
+        return _group_by_vbx(founded, tree, bounds, settings)
+    return tree.cut(_bounded(tree, bounds, tree.joined.groups_below(settings.threshold)))
 
 
 def _group_by_vbx(
-    founded: _Founders, tree: Dendrogram, bounds: _Bounds, settings: VbxSettings
+    founded: _Founders, tree: _Tree, bounds: _Bounds, settings: ClusteringSettings
 ) -> Ints:
-    """Let the model choose; where it leaves the bounds, from the nearest of them, or that as it is.
+    """Let the model choose, and join what is more than the bounds allow.
 
-    The model only takes speakers away: it starts within the bounds, and where it takes away too
-    many, the cut at the bound is the result.
+    The model only takes speakers away: it starts with what the lower bound wants, and where it
+    takes away too many, the cut there is the result.
     """
-    model = SpeakerModel(**settings.model_dump(exclude={"threshold"}))
-    enough = min(tree.groups_below(settings.threshold), MOST)
-    start = tree.cut(bounds.clip(enough))[founded.members]
-    labels = infer(founded.embeddings, founded.windows, start, model).labels()
-    count = int(labels.max()) + 1
-    return labels if count >= bounds.least else tree.cut(bounds.least)[founded.members]
+    values = settings.vbx.model_dump(exclude={"threshold"})
+    least = max(bounds.groups, tree.fewest(bounds.least))
+    enough = min(max(least, tree.joined.groups_below(settings.vbx.threshold)), MOST)
+    start = tree.cut(max(bounds.groups, enough))
+    labels = infer(founded.embeddings, founded.windows, start, SpeakerModel(**values)).labels()
+    everywhere = np.arange(len(labels))  # one doubtful window does not keep two groups apart
+    groups = Groups.single(founded.embeddings, everywhere).joined(labels)
+    left = founded.tree(groups, labels, settings.least_speaker_s)
+    if len(groups) < bounds.groups or left.large[-1] < min(bounds.least, tree.large[least - 1]):
+        return tree.cut(tree.most(least, bounds.most))
+    return left.cut(left.most(len(groups), bounds.most))
+
+
+def _bounded(tree: _Tree, bounds: _Bounds, groups: int) -> int:
+    """Return the number of groups that is nearest to `groups` within bounds."""
+    return tree.most(max(groups, bounds.groups, tree.fewest(bounds.least)), bounds.most)
 
 
 def _group_counts(
-    tree: Dendrogram, found: int, bounds: _Bounds, settings: ClusteringSettings
+    tree: _Tree, found: int, bounds: _Bounds, settings: ClusteringSettings
 ) -> list[tuple[int, float]]:
     """Return the probable numbers of groups: those of the thresholds around the one used.
 
     Where the method is not the threshold, that is the nearest one to it which gives what was found.
     """
-    low, high = tree.thresholds(found)
+    low, high = tree.joined.thresholds(found)
     centre = settings.threshold
     if settings.method != "agglomerative":
         centre = min(max(centre, low), high)
     within: dict[int, float] = {}
-    for number, probability in enumerate(tree.counts(centre, settings.threshold_spread), start=1):
-        groups = bounds.clip(number)
+    probabilities = tree.joined.counts(centre, settings.threshold_spread)
+    for number, probability in enumerate(probabilities, start=1):
+        groups = _bounded(tree, bounds, number)
         within[groups] = within.get(groups, 0.0) + float(probability)
     likely = [item for item in within.items() if item[1] >= UNLIKELY]
     total = sum(probability for _, probability in likely)

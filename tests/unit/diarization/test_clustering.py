@@ -65,6 +65,25 @@ def test_a_wanted_count_is_kept_exactly(method: str, wanted: int) -> None:
         assert found.counts == {wanted: 1.0}
 
 
+@pytest.mark.parametrize("method", ["agglomerative", "vbx"])
+@pytest.mark.parametrize("bounds", [(4, 4), (4, None), (4, 5), (1, 4)])
+def test_a_wanted_speaker_is_nobody_odd(method: str, bounds: tuple[int, int | None]) -> None:
+    """Brief voices unlike any other are none of the speakers that were asked for.
+
+    Those four have a cosine of one half to each other, what is odd has none to anybody.
+    """
+    drawn, rng = draw_voices(4, 40), np.random.default_rng(0)
+    alike = np.hstack([drawn.embeddings, np.ones((80, 1))]) / np.sqrt(2)
+    odd = np.hstack([np.linalg.qr(rng.standard_normal((64, 4)))[0].T, np.zeros((4, 1))])
+    seconds = np.concatenate([np.full(80, 3.0), np.full(4, 0.2)])
+    heard = np.concatenate([alike, odd]), np.arange(84), seconds
+    settings = options(method, threshold=0.35, least_speaker_s=1.0, vbx={"threshold": 0.35})
+    found = cluster(*heard, settings, min_speakers=bounds[0], max_speakers=bounds[1])
+    assert speakers_of(found) == 4
+    assert same_partition(found.labels[:80], drawn.truth)
+    assert max(found.counts, key=found.counts.__getitem__) == 4
+
+
 @METHODS
 def test_more_speakers_than_voices_heard_gives_one_each(method: str) -> None:
     """A count that the recording cannot carry gives every local speaker a name of their own."""

@@ -62,6 +62,17 @@ def test_one_group_and_two() -> None:
     assert tree.cut(1).tolist() == [0, 0]
 
 
+@pytest.mark.parametrize("least", [0.0, 1.0, 3.0, 1e9])
+def test_large_groups_are_counted_at_every_cut(least: float) -> None:
+    """So many groups of each cut weigh enough as its members' weights add up to."""
+    tree = join(Groups.single(draw_voices(4, 15, noise=1.5).embeddings, np.arange(30)))
+    weights = np.random.default_rng(0).exponential(size=30)
+    large = tree.large(weights, least)
+    for groups in range(1, 31):
+        sums = np.bincount(tree.cut(groups), weights=weights)
+        assert large[groups - 1] == (sums >= least).sum()
+
+
 def test_counts_are_the_share_of_thresholds_that_lead_to_them() -> None:
     """Probabilities add up to 1 and are those of thresholds drawn from the distribution."""
     tree = join(Groups.single(draw_voices(4, 10, noise=1.2).embeddings, np.arange(20)))
