@@ -19,6 +19,9 @@ class Settings(BaseModel):
 
 S = TypeVar("S", bound=Settings)
 
+BASE = "base"
+"""Key of a TOML file that names another one, whose values hold where it says nothing else."""
+
 
 def parse_settings(values: Mapping[str, Any], settings: type[S], where: str) -> S:
     """Check `values` against the class `settings`.
@@ -44,8 +47,16 @@ def parse_settings(values: Mapping[str, Any], settings: type[S], where: str) -> 
 
 
 def read_toml(path: str | Path, settings: type[S]) -> S:
-    """Read a TOML file into the class `settings`; raises SettingsError, naming the file."""
-    path = Path(path)
+    """Read a TOML file into the class `settings`; raises SettingsError, naming the file.
+
+    A file may say `base = "other.toml"`, another file beside it, and then only what is different:
+    tables are laid over each other, and `false` in the place of a table takes it away.
+    """
+    return parse_settings(_read_values(Path(path), ()), settings, str(path))
+
+
+def _read_values(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """Read a file and those that it is based on; `above` are based on it."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -54,16 +65,27 @@ def read_toml(path: str | Path, settings: type[S]) -> S:
         raise SettingsError(f"{path}: a folder; give the path of a TOML file.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not valid TOML: {error}.") from None
-    return parse_settings(values, settings, str(path))
+    if BASE not in values:
+        return values
+    base = values.pop(BASE)
+    if not isinstance(base, str):
+        raise SettingsError(f"{path}: {BASE} is {base!r}: give the name of a TOML file.")
+    if (path.parent / base).resolve() in (known := (*above, path.resolve())):
+        raise SettingsError(f"{path}: is based on itself, by way of {base}; take one away.")
+    return merged(_read_values(path.parent / base, known), values)
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay `above` over `below`, table by table."""
+    """Lay `above` over `below`, table by table; False takes a table away."""
     both = dict(below)
     for key, value in above.items():
         known = both.get(key)
-        tables = isinstance(value, Mapping) and isinstance(known, Mapping)
-        both[key] = merged(dict(known or {}), value) if tables else value
+        if isinstance(known, Mapping) and value is False:
+            del both[key]
+        elif isinstance(known, Mapping) and isinstance(value, Mapping):
+            both[key] = merged(known, value)
+        else:
+            both[key] = value
     return both
 
 

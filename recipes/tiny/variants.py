@@ -78,9 +78,6 @@ def varied(settings: TinySettings, name: str) -> TinySettings:
         raise SettingsError(f"no variant '{name}': there are {known}.")
     below = settings.model_dump(exclude={"variants"})
     values = merged(below, settings.variants[name])
-    for key, value in values.items():
-        if value is False and isinstance(below.get(key), dict | None):
-            values[key] = None
     own = parse_settings(values, TinySettings, f"variants.{name}")
     card = own.card.model_copy(update={"name": f"{own.card.name}-{name}"})
     return own.model_copy(update={"card": card})

@@ -81,7 +81,7 @@ def test_a_variant_changes_what_it_names_alone() -> None:
     ("changes", "message"),
     [
         ({"task": {"stepps": 3}}, r"variants.odd: unknown key 'task.stepps': .*'steps'"),
-        ({"task": False}, r"variants.odd: task"),
+        ({"task": True}, r"variants.odd: task"),
         ({"encoder": {"width": 33}}, r"variants.odd: encoder"),
     ],
 )

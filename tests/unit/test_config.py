@@ -34,6 +34,39 @@ def test_a_file_becomes_settings(tmp_path: Path) -> None:
     )
 
 
+def test_a_file_says_what_differs_from_another(tmp_path: Path) -> None:
+    """Tables are laid over those of the base, and of its base; False takes one away."""
+    for name, text in {
+        "a": "learning_rate = 1\nname = 'a'\nstages = [{}]\nmaybe.width = 5\nencoder.width = 2",
+        "b": "base = 'a.toml'\nname = 'b'\nstages = []\nencoder.width = 3",
+        "c": "base = '../c/b.toml'\nmaybe = false\nlearning_rate = 2",
+    }.items():
+        (tmp_path / "c").mkdir(exist_ok=True)
+        (tmp_path / "c" / f"{name}.toml").write_text(text)
+    found = [read_toml(tmp_path / "c" / f"{name}.toml", Example) for name in "abc"]
+    rest = {"learning_rate": 1.0, "maybe": Inner(width=5)}
+    assert found[0] == Example(name="a", encoder=Inner(width=2), stages=(Inner(),), **rest)
+    assert found[1] == Example(name="b", encoder=Inner(width=3), **rest)
+    assert found[2] == Example(name="b", encoder=Inner(width=3), learning_rate=2.0)
+
+
+@pytest.mark.parametrize(
+    ("base", "says"),
+    [
+        ("'none.toml'", "none.toml: no such file"),
+        ("3", "a.toml: base is 3: give the name of a TOML file"),
+        ("'a.toml'", "a.toml: is based on itself, by way of a.toml"),
+        ("'b.toml'", "b.toml: is based on itself, by way of a.toml"),
+    ],
+)
+def test_a_base_that_cannot_be_is_named(tmp_path: Path, base: str, says: str) -> None:
+    """Missing, no name, in a circle."""
+    (tmp_path / "a.toml").write_text(f"base = {base}\nlearning_rate = 1")
+    (tmp_path / "b.toml").write_text("base = 'a.toml'")
+    with pytest.raises(SettingsError, match=says):
+        read_toml(tmp_path / "a.toml", Example)
+
+
 def test_settings_are_frozen() -> None:
     """What a run was started with cannot change under it."""
     settings = Example(learning_rate=1.0)
