@@ -153,7 +153,7 @@ class _Founders:
     def tree(self, groups: Groups, members: Ints, least_s: float) -> _Tree:
         """Return how `groups`, which have these `members`, are joined; `least_s` is enough."""
         joined = join(groups)
-        speech_s = np.bincount(members, weights=self.speech_s)
+        speech_s = np.bincount(members, weights=self.speech_s).astype(np.float64)
         return _Tree(joined, members, joined.large(speech_s, max(least_s, WANTED_S)))
 
 
