@@ -137,9 +137,10 @@ def trained_pipeline(
 ) -> DiarizationPipeline:
     """Return the last checkpoint, ready to run; `start` is what its training began with.
 
-    Raises SettingsError where that has a share in it and is not given.
+    Raises SettingsError where that has a share in it and is not given, or where what it is averaged
+    with is of another model, and CheckpointError where that has not been trained.
     """
-    checkpoint = read_weights(folder)
+    checkpoint = _mean(read_weights(folder), folder.parent, settings.averaged_with)
     task = build_task(settings, len(checkpoint["voices"]))
     task.load_state_dict(checkpoint)
     if settings.start_share:
@@ -151,6 +152,24 @@ def trained_pipeline(
             for own, other in zip(task.parameters(), earlier.parameters(), strict=True):
                 own.lerp_(other, settings.start_share)
     return DiarizationPipeline(task.encoder, task.heads, settings.diarization, "tiny", "")
+
+
+def _mean(weights: dict[str, Tensor], work: Path, others: tuple[str, ...]) -> dict[str, Tensor]:
+    """Return the mean of `weights` and those of other trainings."""
+    parts = [weights]
+    for name in others:
+        other = read_weights(work / name)
+        if {key: value.shape for key, value in other.items()} != {
+            key: value.shape for key, value in weights.items()
+        }:
+            raise SettingsError(f"averaged_with: {name} is a training of another model.")
+        parts.append(other)
+    return {
+        key: torch.stack([part[key] for part in parts]).mean(dim=0)
+        if value.is_floating_point()
+        else value
+        for key, value in weights.items()
+    }
 
 
 def choose(

@@ -185,6 +185,9 @@ class TinySettings(Settings):
     start_share: float = Field(0.0, ge=0, lt=1)
     """Share of the weights that a round began with in those that it leaves, which are a mean of the
     two: what the round has learned anew, and less of what it has lost (arXiv 2109.01903)."""
+    averaged_with: tuple[str, ...] = ()
+    """Other trainings with the same start, by the names of their settings: weights are the mean of
+    theirs and this one's (arXiv 2203.05482). Before `start_share`."""
     evaluation: EvaluationSettings = EvaluationSettings()
     """Conversations for choosing and reporting."""
     card: CardSettings = CardSettings()

@@ -9,29 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch.nn import functional as F
 
-from wavlm_meeting.checkpoints.trainings import checkpoint_path
 from wavlm_meeting.config import read_toml
 from wavlm_meeting.diarization import load_pipeline
 from wavlm_meeting.diarization.loss import conversation_activities
-from wavlm_meeting.diarization.task import Batch, alone, encode
-from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.recipes.tiny import (
     collection,
     conversations,
     data,
-    export,
     meetings,
     prepare,
     settings,
     teachers,
-    train,
 )
-from wavlm_meeting.recipes.tiny.teacher_map import fit_teacher_map
 from wavlm_meeting.separation.load import load_separator
-from wavlm_meeting.wavlm.config import WavLMConfig
 
 pytest.importorskip("speechbrain", reason="training needs the extra 'train'")
 pytest.importorskip("silero_vad", reason="training needs the extra 'train'")
@@ -197,60 +188,6 @@ def test_a_mistake_is_one_line(tmp_path: Path, arguments: str, told: str) -> Non
     assert not any((tmp_path / "work").rglob("*.np[yz]"))
 
 
-def test_what_a_round_began_with_has_its_share(tmp_path: Path) -> None:
-    """Weights are a mean of the last checkpoint and the start, which has to be given then."""
-    (tmp_path / "small.toml").write_text(SMALL)
-    shared = read_toml(tmp_path / "small.toml", settings.TinySettings).model_copy(
-        update={"start_share": 0.25}
-    )
-    states = []
-    for seed, name in enumerate(("begun", "done")):
-        task = train.build_task(shared.model_copy(update={"seed": seed}), 1)
-        path = checkpoint_path(tmp_path / name, 1)
-        path.parent.mkdir(parents=True)
-        torch.save({"state_dict": task.state_dict()}, path)
-        states.append(task.encoder.state_dict())
-    mean = export.trained_pipeline(tmp_path / "done", shared, tmp_path / "begun").encoder
-    for key, value in mean.state_dict().items():
-        assert torch.allclose(value, 0.25 * states[0][key] + 0.75 * states[1][key]), key
-    with pytest.raises(SettingsError, match="--start"):
-        export.trained_pipeline(tmp_path / "done", shared)
-
-
-def test_the_map_to_the_teacher_is_found_again() -> None:
-    """Voices whose teacher is a linear map of them are at its embeddings after the fit.
-
-    Those that are heard too shortly, only together or without a teacher have no say in it.
-    """
-    shipped = read_toml(SHIPPED, settings.TinySettings)
-    task = train.build_task(shipped, 1)
-    assert "to_teacher.weight" in train.begin_with(task, Path("tiny"))
-    noise = torch.fft.rfft(torch.randn(160, 32_000))
-    colours = F.interpolate(3.0 * torch.randn(160, 1, 24), noise.shape[1], mode="linear")
-    waveforms = torch.fft.irfft(noise * colours[:, 0].exp())
-    frames = (32_000 - shipped.encoder.receptive_field) // shipped.encoder.hop + 1
-    activities, half = torch.zeros(160, frames, 4), frames // 2
-    activities[:, :half, 0] = activities[:, half:, 1] = 1
-    activities[:, :5, 2] = activities[:, :5, 3] = 1  # together, and over the first
-    with torch.no_grad():
-        states = encode(task.encoder, waveforms, task.settings)
-        voices = task.heads.embedding(states, alone(activities))
-    teacher = (voices - voices[:, :2].mean(dim=(0, 1))) @ torch.randn(voices.shape[-1], 256)
-    teacher[:, 2:] = torch.randn(160, 2, 256)
-    teacher[::2, 1] = 0.0
-    batch = Batch(
-        waveforms,
-        activities,
-        torch.full((160, 4), -1),
-        teacher,
-        torch.arange(4).expand(160, 4),
-        torch.arange(160),
-    )
-    assert task.losses(batch)["teacher"] > 0.8
-    fit_teacher_map(task, [batch])
-    assert task.losses(batch)["teacher"] < 0.1
-
-
 def test_speech_spans_follow_the_hysteresis() -> None:
     """Speech starts at 0.5, outlives short dips, ends after 0.2 s below 0.35; blips are dropped."""
     p = np.array([0.4] * 4 + [0.9] * 8 + [0.1] * 4 + [0.4] * 3 + [0.0] * 10 + [0.9] * 2 + [0.0] * 9)
@@ -379,20 +316,3 @@ def test_windows_of_a_meeting_follow_its_turns(tmp_path: Path, in_a_row: int) ->
         begins = (joined.diff(dim=1) > 0).sum(dim=1) + joined[:, 0]
         assert joined.any(dim=1).sum() >= 3
         assert begins.max() == 1
-
-
-@pytest.mark.parametrize(
-    ("stem", "name"),
-    [("tiny", "tiny"), ("mini", "mini"), ("mini_second", "mini"), ("mini_third", "mini")],
-)
-def test_the_shipped_settings_are_the_shipped_model(stem: str, name: str) -> None:
-    """The settings describe the encoders that are inside the package, and can go on from them."""
-    pipeline = load_pipeline(name, "cpu")
-    shipped = read_toml(SHIPPED.with_stem(stem), settings.TinySettings)
-    assert pipeline.encoder.config == WavLMConfig.model_validate(shipped.encoder.model_dump())
-    assert pipeline.settings.head_sizes() == shipped.diarization.head_sizes()
-    assert shipped.card.name == name
-    task = train.build_task(shipped, 1)
-    train.begin_with(task, Path(name))
-    for key, value in pipeline.heads.state_dict().items():
-        assert torch.equal(task.heads.state_dict()[key], value), key

@@ -13,6 +13,8 @@ from wavlm_meeting.units import SAMPLE_RATE
 from wavlm_meeting.wavlm.frontend import Frontend
 
 PHASES = 4
+FEWEST = 3 * PHASES
+"""Filters: two bands alone would be wider than there is between them and zero."""
 LOWEST_HZ, HIGHEST_HZ = 60.0, 7600.0
 TILT = 0.7
 """Power of the frequency that filters grow by, against the fall of speech towards high ones."""
@@ -43,6 +45,10 @@ def start_as_filterbank(frontend: Frontend) -> None:
     first = frontend.get_parameter("layers.0.conv.weight")
     second = frontend.get_parameter("layers.1.conv.weight")
     filters, _, kernel = first.shape
+    if filters < FEWEST:
+        raise SettingsError(
+            f"{filters} filters are too few to start as a filterbank: give {FEWEST} or more."
+        )
     first.copy_(filterbank(filters, kernel) * LEVEL)
     frontend.get_parameter("layers.0.norm.weight").fill_(RECTIFYING_GAIN)
 
