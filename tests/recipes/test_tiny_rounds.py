@@ -50,7 +50,7 @@ def test_too_few_filters_are_refused(filters: int) -> None:
     encoder = SMALL.encoder.model_copy(update={"conv_layers": layers})
     narrow = SMALL.model_copy(update={"encoder": encoder})
     if filters == 8:
-        with pytest.raises(SettingsError, match="8 filters are too few .*: give 12"):
+        with pytest.raises(SettingsError, match=r"8 filters are too few .*: give 12"):
             train.build_task(narrow, 1)
     else:
         weights = train.build_task(narrow, 1).state_dict()
