@@ -38,8 +38,8 @@ class DataSettings(Settings):
     in_a_row: int = Field(1, ge=1)
     """So many of these follow each other, as the target-speaker head hears them. If there are more,
     the next row is from further on in the conversation, where everybody is to be known again."""
-    spread: float = Field(2.0, gt=1)
-    """Length of a conversation beside that of the rows that are cut out of it."""
+    spread: float = Field(2.0, ge=1.1)
+    """Length of a conversation as a multiple of that of the rows that are cut out of it."""
     speaker_shares: tuple[float, ...] = (0.1, 0.35, 0.35, 0.2)
     """Probability of a conversation between 1, 2, ... speakers."""
     voice_batches: int = Field(0, ge=0)
