@@ -236,15 +236,16 @@ def test_coloured_noise() -> None:
 def test_the_shipped_settings() -> None:
     """They are read; the small heads fit into 5 MB and are alike but for the features."""
     folder = Path(package.__path__[0])
-    plus, large, tiny, stft = (
+    plus, large, tiny, stft, further = (
         read_toml(folder / f"{name}.toml", LibriCssSettings)
-        for name in ("base_plus", "large", "tiny", "tiny_stft")
+        for name in ("base_plus", "large", "tiny", "tiny_stft", "tiny_on")
     )
     assert (plus.encoder, large.encoder) == ("microsoft/wavlm-base-plus", "microsoft/wavlm-large")
     assert plus.separation == large.separation
     assert (plus.separation.layers, plus.separation.width) == (16, 256)
     assert plus.train.batches.window_s == 4.0
     assert (tiny.train, tiny.rooms) == (stft.train, stft.rooms)
+    assert (tiny.separation, tiny.encoder) == (further.separation, further.encoder)
     encoder = load_model("tiny").card.encoder
     sizes = [
         sum(weight.numel() for weight in new_head(encoder, each.separation, 1).parameters())

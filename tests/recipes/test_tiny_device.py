@@ -83,16 +83,23 @@ def test_planned_batches_are_the_rendered_ones(collection: Collection) -> None:
 
 
 def test_rows_are_apart_in_one_conversation(collection: Collection) -> None:
-    """The next row is as long and said later, by the same people, rooms and channels."""
+    """The next row is as long and begins when the last has ended; people and rooms are the same."""
     rows = {"conversation_windows": 6, "in_a_row": 3, "spread": 3.0}
     settings = DataSettings(window_s=2.0, batch=24, speaker_shares=(0.0, 1.0), **rows)
     scenes = WindowBatches(collection, settings, ENCODER, 4, seed=1).scenes(0)
     assert [len(scene.windows) for scene in scenes] == [3] * 8
+    apart = 0
     for first, second in zip(scenes[::2], scenes[1::2], strict=True):
         assert first.plan.length == second.plan.length == 6 * SECOND
         assert set(first.plan.speakers) == set(second.plan.speakers)
         assert first.plan.rooms == second.plan.rooms
         assert first.plan.placements != second.plan.placements
+        background = first.plan.noise, second.plan.noise
+        if all(background):
+            begun, later = (noise.offset for noise in background)
+            assert 6 * SECOND <= later - begun < 2 * 18 * SECOND
+            apart += 1
+    assert apart
     drawn = {frozenset(scene.plan.speakers) for scene in scenes}
     assert len(drawn) > 1
     with pytest.raises(SettingsError, match="make it a multiple"):

@@ -18,6 +18,7 @@ from wavlm_meeting.recipes.tiny import export, settings, train
 from wavlm_meeting.recipes.tiny.teacher_map import fit_teacher_map
 
 SHIPPED = Path(settings.__file__).with_name("tiny.toml")
+SHIPPED_ALL = sorted(SHIPPED.parent.glob("*.toml"))
 SMALL = parse_settings(
     {
         "encoder": {
@@ -137,3 +138,13 @@ def test_the_shipped_settings_are_the_shipped_model(stem: str, name: str) -> Non
     train.begin_with(task, Path(name))
     for key, value in pipeline.heads.state_dict().items():
         assert torch.equal(task.heads.state_dict()[key], value), key
+
+
+def test_every_round_can_be_read() -> None:
+    """What a file is based on and averaged with lies beside it."""
+    rounds = {path.stem: read_toml(path, settings.TinySettings) for path in SHIPPED_ALL}
+    for name, own in rounds.items():
+        assert name not in own.averaged_with
+        for other in own.averaged_with:
+            assert rounds[other].encoder == own.encoder
+            assert not rounds[other].averaged_with

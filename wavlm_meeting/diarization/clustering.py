@@ -247,7 +247,8 @@ def _group(founded: _Founders, tree: _Tree, bounds: _Bounds, settings: Clusterin
         return labels[founded.members]
     if settings.method == "vbx":
         return _group_by_vbx(founded, tree, bounds, settings)
-    return tree.cut(_bounded(tree, bounds, tree.joined.groups_below(settings.threshold)))
+    groups = max(_fewest(tree, bounds), tree.joined.groups_below(settings.threshold))
+    return tree.cut(tree.most(groups, bounds.most))
 
 
 def _group_by_vbx(
@@ -259,7 +260,7 @@ def _group_by_vbx(
     takes away too many, the cut there is the result.
     """
     values = settings.vbx.model_dump(exclude={"threshold"})
-    least = max(bounds.groups, tree.fewest(bounds.least))
+    least = _fewest(tree, bounds)
     enough = min(max(least, tree.joined.groups_below(settings.vbx.threshold)), MOST)
     start = tree.cut(max(bounds.groups, enough))
     labels = infer(founded.embeddings, founded.windows, start, SpeakerModel(**values)).labels()
@@ -271,9 +272,9 @@ def _group_by_vbx(
     return left.cut(left.most(len(groups), bounds.most))
 
 
-def _bounded(tree: _Tree, bounds: _Bounds, groups: int) -> int:
-    """Return the number of groups that is nearest to `groups` within bounds."""
-    return tree.most(max(groups, bounds.groups, tree.fewest(bounds.least)), bounds.most)
+def _fewest(tree: _Tree, bounds: _Bounds) -> int:
+    """Return the lower bound of groups, those that are too small for a speaker among them."""
+    return max(bounds.groups, tree.fewest(bounds.least))
 
 
 def _group_counts(
@@ -288,9 +289,10 @@ def _group_counts(
     if settings.method != "agglomerative":
         centre = min(max(centre, low), high)
     within: dict[int, float] = {}
+    least = _fewest(tree, bounds)
     probabilities = tree.joined.counts(centre, settings.threshold_spread)
     for number, probability in enumerate(probabilities, start=1):
-        groups = _bounded(tree, bounds, number)
+        groups = tree.most(max(number, least), bounds.most)
         within[groups] = within.get(groups, 0.0) + float(probability)
     likely = [item for item in within.items() if item[1] >= UNLIKELY]
     total = sum(probability for _, probability in likely)
