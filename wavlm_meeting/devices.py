@@ -1,8 +1,13 @@
 """Which device to compute on, from what a user says."""
 
+from collections.abc import Mapping
+
 import torch
 
 from wavlm_meeting.errors import DeviceError
+
+BFLOAT16 = {"avx512_bf16", "amx_bf16", "avx10_2", "bf16"}
+"""What CPUs with products in bfloat16 tell of themselves; the last one is Arm's."""
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -24,3 +29,20 @@ def resolve_device(device: str | torch.device) -> torch.device:
             f"{torch.cuda.device_count()} GPUs: choose auto or cpu, or install a PyTorch for CUDA."
         )
     return found
+
+
+def has_bfloat16(kind: str) -> bool:
+    """Tell whether products in bfloat16 are worth it on a kind of device, such as "cpu".
+
+    A CPU without instructions for them takes ten times as long as in float32. Where PyTorch does
+    not tell (2.11 may not), they are taken to be there.
+    """
+    if kind != "cpu":
+        return True
+    told: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return not told or any(told.get(name) for name in BFLOAT16)
+
+
+def in_bfloat16(kind: str, *, wanted: bool) -> torch.autocast:
+    """Return the context for a training's products: bfloat16 if that is wanted and worth it."""
+    return torch.autocast(kind, torch.bfloat16, enabled=wanted and has_bfloat16(kind))

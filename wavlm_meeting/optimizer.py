@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wavlm_meeting.devices import has_bfloat16
+
 BETAS = (0.9, 0.98)
 """Of AdamW."""
 MOMENTUM = 0.95
@@ -59,11 +61,12 @@ class Muon(torch.optim.Optimizer):
 def orthogonal(matrices: Tensor) -> Tensor:
     """Return (N, A, B) with all singular values brought near to 1, by Newton and Schulz.
 
-    As far as five iterations in bfloat16 bring them: to between about 0.5 and 1.5.
+    As far as five iterations bring them: to between about 0.5 and 1.5. In bfloat16, where the
+    device has products in it.
     """
     a, b, c = COEFFICIENTS
     tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.bfloat16()
+    x = matrices.bfloat16() if has_bfloat16(matrices.device.type) else matrices.float()
     x = x.mT if tall else x
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for _ in range(ITERATIONS):

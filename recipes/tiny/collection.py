@@ -51,7 +51,8 @@ def load_collection(work: Path, split: str) -> Collection:
     """
     if not (work / "utterances.npz").exists():
         raise SettingsError(f"{work}: nothing prepared there; run the stage 'prepare' first.")
-    table = np.load(work / "utterances.npz")
+    with np.load(work / "utterances.npz") as file:
+        table = dict(file)  # the file itself reads a column anew for every entry
     span_ends = np.cumsum(table["span_count"])
     voices: dict[str, list[Utterance]] = {}
     sources: dict[str, list[str]] = {}

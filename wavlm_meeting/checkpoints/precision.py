@@ -9,7 +9,6 @@ C channels.
 """
 
 import warnings
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Literal, get_args
 
@@ -18,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wavlm_meeting.checkpoints.quantisation import LIMIT, SMALLEST, quantise
+from wavlm_meeting.devices import has_bfloat16
 from wavlm_meeting.errors import DeviceError, SettingsError, WavLMMeetingWarning
 from wavlm_meeting.wavlm.encoder import FeedForward
 from wavlm_meeting.wavlm.model import EncoderOutput, WavLM
@@ -27,8 +27,6 @@ Precision = Literal["float32", "bfloat16", "int8"]
 
 LEAST_WEIGHTS = 1 << 14
 """Weights of a linear map from which on eight bits save more than quantising the input takes."""
-BFLOAT16 = {"avx512_bf16", "amx_bf16", "avx10_2", "bf16"}
-"""What CPUs with products in bfloat16 tell of themselves; the last one is Arm's."""
 
 
 def check_precision(precision: str, device: torch.device) -> None:
@@ -45,12 +43,9 @@ def check_precision(precision: str, device: torch.device) -> None:
         raise DeviceError(
             "this CPU has no exact products in int8 (AVX-512 VNNI or the like): choose float32."
         )
-    if precision == "bfloat16" and device.type == "cpu":
-        # PyTorch 2.11 may not tell.
-        told: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-        if told and not any(told.get(name) for name in BFLOAT16):
-            message = "this CPU has no products in bfloat16: float32 is faster here."
-            warnings.warn(message, WavLMMeetingWarning, stacklevel=3)
+    if precision == "bfloat16" and not has_bfloat16(device.type):
+        message = "this CPU has no products in bfloat16: float32 is faster here."
+        warnings.warn(message, WavLMMeetingWarning, stacklevel=3)
 
 
 @lru_cache

@@ -77,7 +77,7 @@ class TrainerSettings(Settings):
     workers: int = Field(1, ge=0)
     """Processes of each device that read audio."""
     bfloat16: bool = False
-    """Whether products run in bfloat16; worth it where the hardware has them."""
+    """Whether products run in bfloat16, on devices that have such."""
 
 
 class CompressionSettings(Settings):

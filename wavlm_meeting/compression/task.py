@@ -16,6 +16,7 @@ from wavlm_meeting.compression.gated import gated_states
 from wavlm_meeting.compression.gates import Gates
 from wavlm_meeting.compression.groups import count_parameters, group_sizes
 from wavlm_meeting.compression.settings import GateSettings, ObjectiveSettings, StageSettings
+from wavlm_meeting.devices import in_bfloat16
 from wavlm_meeting.errors import TrainingError
 from wavlm_meeting.wavlm.model import WavLM
 
@@ -89,7 +90,7 @@ class DistillationTask(lightning.LightningModule):
     def distances(self, batch: Heard) -> Distances:
         """Compare the chosen hidden states of teacher and student."""
         (teacher,) = self._teacher
-        with torch.autocast(batch.waveforms.device.type, torch.bfloat16, enabled=self.halved):
+        with in_bfloat16(batch.waveforms.device.type, wanted=self.halved):
             with torch.no_grad():
                 target = teacher(batch.waveforms, batch.lengths)
             if self.gates is None:

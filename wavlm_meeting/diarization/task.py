@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavlm_meeting.config import Settings
+from wavlm_meeting.devices import in_bfloat16
 from wavlm_meeting.diarization.loss import (
     conversation_activities,
     conversation_voices,
@@ -62,7 +63,7 @@ class TaskSettings(Settings):
     first_convolution: float = Field(1.0, ge=0)
     """Learning rate of the encoder's first convolution as a share of that of all else."""
     bfloat16: bool = False
-    """Whether the encoder's products run in bfloat16; worth it where the hardware has them."""
+    """Whether the encoder's products run in bfloat16, on devices that have such."""
     warmup: float = Field(0.1, ge=0, lt=1)
     """Share of the steps over which the learning rate rises; it then falls as a cosine."""
     optimizer: Literal["adamw", "muon"] = "adamw"
@@ -104,7 +105,7 @@ def encode(encoder: WavLM, waveforms: Tensor, settings: TaskSettings) -> tuple[T
     """Return the hidden states (B, T, C) in float32, without gradients if the encoder is frozen."""
     with (
         torch.set_grad_enabled(torch.is_grad_enabled() and not settings.frozen),
-        torch.autocast(waveforms.device.type, torch.bfloat16, enabled=settings.bfloat16),
+        in_bfloat16(waveforms.device.type, wanted=settings.bfloat16),
     ):
         hidden_states = encoder(waveforms).hidden_states
     return tuple(states.float() for states in hidden_states)
@@ -234,7 +235,7 @@ class DiarizationTask(lightning.LightningModule):
         voices = F.normalize(voices + length * noise, dim=-1)
         active = conversation_activities(batch.activities, batch.voices, windows, speakers)
         active = F.pad(active, (0, 1))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.bfloat16):
+        with in_bfloat16(self.device.type, wanted=settings.bfloat16):
             features = head.features(hidden_states)
             stretches = max(windows // settings.target_windows, 1)
             stretches = stretches if windows % stretches == 0 else 1

@@ -34,7 +34,7 @@ class OptimizerSettings(Settings):
     gradient_clip: float = Field(10.0, gt=0)
     """Longest gradient (10 for Base, 1 for Large)."""
     bfloat16: bool = True
-    """Whether products run in bfloat16."""
+    """Whether products run in bfloat16, on devices that have such."""
 
 
 class GuardSettings(Settings):

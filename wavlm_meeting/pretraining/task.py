@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
 
+from wavlm_meeting.devices import has_bfloat16, in_bfloat16
 from wavlm_meeting.errors import TrainingError
 from wavlm_meeting.files import atomic_write
 from wavlm_meeting.pretraining.masking import draw_masks
@@ -84,7 +85,8 @@ class PretrainingTask(lightning.LightningModule):
         layers = self.model.encoder.layers
         strategy = self.trainer.strategy
         if isinstance(strategy, ModelParallelStrategy):
-            half = torch.bfloat16 if self.settings.optimizer.bfloat16 else None
+            wanted = self.settings.optimizer.bfloat16
+            half = torch.bfloat16 if wanted and has_bfloat16(self.device.type) else None
             shard_layers(self.model, layers, strategy.device_mesh["data_parallel"], half)
         if self.settings.trainer.compile:
             self.compile_layers()
@@ -105,7 +107,7 @@ class PretrainingTask(lightning.LightningModule):
         frame_lengths = (batch.lengths - config.receptive_field) // config.hop + 1
         frames = config.frame_count(batch.waveforms.shape[1])
         masks = draw_masks(frame_lengths, frames, settings.masks, _generator(device))
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.optimizer.bfloat16):
+        with in_bfloat16(device.type, wanted=settings.optimizer.bfloat16):
             found: Losses = self.model(heard, batch.lengths, masks, batch.labels, share, kept)
         return found
 

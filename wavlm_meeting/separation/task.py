@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from wavlm_meeting.config import Settings
+from wavlm_meeting.devices import in_bfloat16
 from wavlm_meeting.optimizer import MuonAdamW
 from wavlm_meeting.separation.loss import magnitude_losses, sdr_losses
 from wavlm_meeting.separation.model import SeparationHead
@@ -46,7 +47,7 @@ class TaskSettings(Settings):
     frozen: bool = True
     """Whether the encoder stays as it is."""
     bfloat16: bool = False
-    """Whether products run in bfloat16; worth it where the hardware has them."""
+    """Whether products run in bfloat16, on devices that have such."""
     warmup: float = Field(0.1, ge=0, lt=1)
     """Share of the steps over which the learning rate rises; it then falls as a cosine."""
     weight_decay: float = Field(0.01, ge=0)
@@ -118,7 +119,7 @@ class SeparationTask(lightning.LightningModule):
 
     def _masks(self, waveforms: Tensor, spectra: Tensor) -> Tensor:
         """Return the masks (B, J + 1, T, F), without gradients into a frozen encoder."""
-        half = torch.autocast(waveforms.device.type, torch.bfloat16, enabled=self.settings.bfloat16)
+        half = in_bfloat16(waveforms.device.type, wanted=self.settings.bfloat16)
         hidden_states: tuple[Tensor, ...] = ()
         if self.encoder is not None:
             learns = torch.is_grad_enabled() and not self.settings.frozen

@@ -7,6 +7,7 @@ from typing import Any
 import lightning
 import torch
 
+from wavlm_meeting.devices import has_bfloat16
 from wavlm_meeting.units import SAMPLE_RATE
 
 PRODUCT = {"cuda": 8192, "cpu": 1024}
@@ -24,12 +25,14 @@ class Throughput(lightning.Callback):
 
     def __init__(self, operations: Callable[[list[int]], float], *, half: bool, every: int) -> None:
         self.operations, self.every = operations, every
-        self.dtype = torch.bfloat16 if half else torch.float32
+        self.half = half
         self._peak = self._since = self._seconds = self._work = 0.0
 
     def on_train_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
         """Measure the hardware and start the clock."""
-        self._peak = product_speed(self.dtype, trainer.strategy.root_device)
+        device = trainer.strategy.root_device
+        half = self.half and has_bfloat16(device.type)
+        self._peak = product_speed(torch.bfloat16 if half else torch.float32, device)
         self._restart()
 
     def on_train_batch_end(

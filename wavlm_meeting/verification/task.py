@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from wavlm_meeting.config import Settings
+from wavlm_meeting.devices import in_bfloat16
 from wavlm_meeting.errors import TrainingError
 from wavlm_meeting.verification.loss import SpeakerClasses, margin_loss, pair_loss, teacher_loss
 from wavlm_meeting.verification.model import SpeakerModel
@@ -63,7 +64,7 @@ class TaskSettings(Settings):
     recompute: bool = False
     """Keep no activations inside of the encoder's layers and compute them again for gradients."""
     bfloat16: bool = False
-    """Whether the encoder's products run in bfloat16; worth it where the hardware has them."""
+    """Whether the encoder's products run in bfloat16, on devices that have such."""
     margin: float = Field(0.2, ge=0, lt=math.pi)
     """Angular margin of the right class (AAM-softmax)."""
     margin_rise: tuple[float, float] = (0.1, 0.1)
@@ -158,7 +159,7 @@ class SpeakerTask(lightning.LightningModule):
             embeddings: Tensor = self.model(waveforms)
             return embeddings
         learns = torch.is_grad_enabled() and not self.settings.freeze_encoder
-        with torch.set_grad_enabled(learns), torch.autocast(waveforms.device.type, torch.bfloat16):
+        with torch.set_grad_enabled(learns), in_bfloat16(waveforms.device.type, wanted=half):
             states = encoder(waveforms).hidden_states
         return self.model.pooling(tuple(state.float() for state in states), None)
 
