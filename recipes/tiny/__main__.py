@@ -7,23 +7,25 @@ from typing import Annotated
 import typer
 
 from wavlm_meeting.config import read_toml
-from wavlm_meeting.errors import WavLMMeetingError
+from wavlm_meeting.errors import SettingsError, WavLMMeetingError
+from wavlm_meeting.recipes.tiny.backend import backend
 from wavlm_meeting.recipes.tiny.baseline import baseline
 from wavlm_meeting.recipes.tiny.channels import channels
 from wavlm_meeting.recipes.tiny.evidence import evidence
 from wavlm_meeting.recipes.tiny.export import SEPARATED, export, trained_pipeline
 from wavlm_meeting.recipes.tiny.prepare import prepare
-from wavlm_meeting.recipes.tiny.pretrain import PRETRAINED, pretrain, pretrained
+from wavlm_meeting.recipes.tiny.pretrain import PRETRAINED, pretrain
+from wavlm_meeting.recipes.tiny.rounds import left_before, train_round
 from wavlm_meeting.recipes.tiny.separate import separate
 from wavlm_meeting.recipes.tiny.settings import TinySettings
-from wavlm_meeting.recipes.tiny.train import train
 from wavlm_meeting.recipes.tiny.variants import variants
 
 SHIPPED = Path(__file__).with_name("tiny.toml")
 STAGES = ("prepare", "pretrain", "train", "separate", "export")
-FURTHER = ("channels", "baseline", "evidence", "variants")
-"""Stages that no other needs: training speech through codecs, what the teachers reach by
-themselves, the table of a bundle beside them, and models that differ in one choice."""
+FURTHER = ("channels", "backend", "baseline", "evidence", "variants")
+"""Stages that no other needs: training speech through codecs, calibrated scores of voices, what the
+teachers reach by themselves, the table of a bundle beside them, and models that differ in one
+choice."""
 
 
 def main(
@@ -63,13 +65,14 @@ def main(
         elif stage == "pretrain":
             pretrain(work, folder / PRETRAINED, chosen)
         elif stage == "train":
-            train(work, folder, chosen, start or pretrained(folder))
+            train_round(work, settings, start)
         elif stage == "separate":
             if chosen.separation is not None:
-                encoder = trained_pipeline(folder, chosen, start).encoder
+                begun = start or left_before(work, chosen)
+                encoder = trained_pipeline(folder, chosen, begun).encoder
                 separate(work, folder / SEPARATED, encoder, chosen.separation, rooms)
         elif stage == "export":
-            export(corpus, work, folder, chosen, target, start)
+            export(corpus, work, folder, chosen, target, start or left_before(work, chosen))
         elif stage == "variants":
             names = list(filter(None, only.split(",")))
             typer.echo(variants(corpus, work, folder, chosen, names, workers))
@@ -89,6 +92,10 @@ def _further(
 ) -> None:
     if stage == "channels":
         channels(work, workers)
+    elif stage == "backend":
+        if bundle is None:
+            raise SettingsError("backend: name the bundle that it is for with --start.")
+        backend(corpus, work, bundle, settings.backend, workers)
     elif stage == "baseline":
         baseline(corpus, work, settings)
     elif stage == "evidence":

@@ -1,6 +1,7 @@
 """Stage 3: choose how to cluster on dev, report on test, write the bundle with its card."""
 
 import logging
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ WRONG_NUMBER = 0.1
 """What a recording whose number of speakers is wrong costs, in DER: DER alone is nearly the same
 for thresholds that get half of the numbers right and a quarter."""
 
+Separation = tuple[dict[str, Any], dict[str, Tensor]]
+"""Sizes and parameters of a separation head."""
 Grid = tuple[dict[str, tuple[float | str, ...]], ...]
 
 VOICES: Grid = (
@@ -99,26 +102,36 @@ def export(
     for module in (pipeline.encoder, pipeline.heads):  # what is measured is what will be read
         module.load_state_dict(rounded(module.state_dict(), settings.card.storage))
     pipeline.settings = choose(pipeline, corpus, work, settings, rounds=1 if brief else ROUNDS)
+    figures = {} if brief else report(pipeline, corpus, work, settings)
+    return written(target, pipeline, settings, figures, _separation(folder, settings, start))
+
+
+def written(
+    target: Path,
+    pipeline: DiarizationPipeline,
+    settings: TinySettings,
+    figures: Mapping[str, float | str],
+    separation: Separation | None = None,
+) -> Card:
+    """Write encoder and heads to `target`, and return the card that lies beside them."""
+    state = {ENCODER: pipeline.encoder.state_dict(), PART: pipeline.heads.state_dict()}
+    heads = {PART: pipeline.settings.model_dump()}
+    if separation is not None:
+        heads[SEPARATION], state[SEPARATION] = separation
     card = Card(
         name=settings.card.name,
         version=settings.card.version,
         licence=settings.card.licence,
         description=settings.card.description,
         encoder=settings.encoder,
-        heads={PART: pipeline.settings.model_dump()},
+        heads=heads,
         training=settings.card.training,
-        figures={} if brief else report(pipeline, corpus, work, settings),
+        figures=dict(figures),
     )
-    state = {ENCODER: pipeline.encoder.state_dict(), PART: pipeline.heads.state_dict()}
-    if (head := _separation(folder, settings, start)) is not None:
-        sizes, state[SEPARATION] = head
-        card = card.model_copy(update={"heads": {**card.heads, SEPARATION: sizes}})
     return write_bundle(target, state, card, settings.card.storage)
 
 
-def _separation(
-    folder: Path, settings: TinySettings, start: Path | None
-) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+def _separation(folder: Path, settings: TinySettings, start: Path | None) -> Separation | None:
     """Return sizes and parameters of the separation head: trained here, or that of `start`."""
     if settings.separation is not None and steps_done(folder / SEPARATED):
         head = trained_head(folder / SEPARATED, settings.encoder, settings.separation)

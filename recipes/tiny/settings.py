@@ -165,6 +165,9 @@ class TinySettings(Settings):
 
     seed: int = 1
     """Seed of weights and data."""
+    after: str = ""
+    """Settings of the round before this one, from the folder of this file: where no other start is
+    named, that round is made first, and this one begins with its weights as they are stored."""
     encoder: WavLMConfig
     """Architecture of the encoder."""
     diarization: DiarizationSettings = DiarizationSettings()
@@ -186,12 +189,14 @@ class TinySettings(Settings):
     """Share of the weights that a round began with in those that it leaves, which are a mean of the
     two: what the round has learned anew, and less of what it has lost (arXiv 2109.01903)."""
     averaged_with: tuple[str, ...] = ()
-    """Other trainings with the same start, by the names of their settings: weights are the mean of
-    theirs and this one's (arXiv 2203.05482). Before `start_share`."""
+    """Other trainings with the same start, by the names of their settings in the folder of this
+    file: weights are the mean of theirs and this one's (arXiv 2203.05482). Before `start_share`."""
     evaluation: EvaluationSettings = EvaluationSettings()
     """Conversations for choosing and reporting."""
     card: CardSettings = CardSettings()
     """What the card says."""
+    backend: str = "small"
+    """Settings of the recipe `voxceleb`, by name or as a path, that the stage `backend` fits by."""
     variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """What the stage `variants` trains beside each other: changes to all of this, by name. Where a
     table may be missing, `false` takes it away: `pretraining = false`."""

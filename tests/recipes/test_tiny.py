@@ -9,10 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from wavlm_meeting.checkpoints.trainings import read_weights
 from wavlm_meeting.config import read_toml
 from wavlm_meeting.diarization import load_pipeline
 from wavlm_meeting.diarization.loss import conversation_activities
+from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.recipes.tiny import (
     collection,
     conversations,
@@ -21,7 +24,9 @@ from wavlm_meeting.recipes.tiny import (
     prepare,
     settings,
     teachers,
+    train,
 )
+from wavlm_meeting.recipes.tiny.__main__ import main
 from wavlm_meeting.separation.load import load_separator
 
 pytest.importorskip("speechbrain", reason="training needs the extra 'train'")
@@ -164,6 +169,75 @@ def test_from_corpus_to_a_bundle_that_diarizes(corpus: Path, tmp_path: Path) -> 
     fitted = re.search(r"map to the teacher from (\d+) voices", answer.stderr)
     assert fitted, answer.stderr
     assert int(fitted[1]) > 10
+
+
+ROUNDS = {
+    "first": SMALL,
+    "other": 'base = "second.toml"\nseed = 5\naveraged_with = []\n',
+    "second": """
+base = "first.toml"
+after = "first.toml"
+seed = 4
+start_share = 0.5
+averaged_with = ["other"]
+pretraining = false
+separation = false
+[task]
+learning_rate = 1e-2
+""",
+    "third": """
+base = "second.toml"
+after = "second.toml"
+averaged_with = []
+start_share = 0.0
+[task]
+steps = 1
+learning_rate = 1e-12
+""",
+    "circle": 'base = "third.toml"\nafter = "rounds.toml"\n',
+    "rounds": 'base = "third.toml"\nafter = "circle.toml"\n',
+}
+
+
+def test_one_command_makes_all_rounds(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each begins with what the one before leaves: means of trainings and start, as stored."""
+    pytest.importorskip("resemblyzer", reason="the teacher needs the extra 'train'")
+    monkeypatch.setattr(train, "MAP_WINDOWS", 8)
+    work = tmp_path / "work"
+    for name, text in ROUNDS.items():
+        (tmp_path / f"{name}.toml").write_text(text)
+
+    def made(name: str) -> list[str]:
+        caplog.clear()
+        main(corpus, work, tmp_path / f"{name}.toml", stages="prepare,train", workers=1)
+        return re.findall(r"round (\w+) is done", caplog.text)
+
+    with caplog.at_level("INFO"):
+        assert made("third") == ["first", "second"]
+        assert made("third") == []
+    with pytest.raises(SettingsError, match=r'rounds.toml: after = "circle.toml" closes a circle'):
+        made("circle")
+    first, second = (encoder_of(work / name / "left") for name in ("first", "second"))
+    trained = [encoder_of(work / name) for name in ("second", "other", "third")]
+    moved = 0.0
+    for key, value in first.items():
+        mean = 0.5 * (trained[0][key] + trained[1][key])
+        expected = 0.5 * (mean + value)
+        assert torch.allclose(second[key], expected, rtol=2e-3, atol=1e-4), key  # as float16
+        assert torch.allclose(trained[2][key], second[key], atol=1e-6), key
+        moved = max(moved, float((expected - value).abs().max()))
+    assert moved > 1e-3
+
+
+def encoder_of(path: Path) -> dict[str, torch.Tensor]:
+    """Return the encoder's parameters in a bundle or in the newest checkpoint of a training."""
+    if (path / "card.toml").exists():
+        return dict(load_pipeline(str(path), "cpu").encoder.state_dict())
+    weights = read_weights(path)
+    own = {key: value for key, value in weights.items() if key.startswith("encoder.")}
+    return {key.removeprefix("encoder."): value for key, value in own.items()}
 
 
 @pytest.mark.parametrize(

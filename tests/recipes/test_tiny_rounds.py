@@ -14,7 +14,7 @@ from wavlm_meeting.wavlm.config import WavLMConfig
 
 pytest.importorskip("speechbrain", reason="training needs the extra 'train'")
 from wavlm_meeting.diarization.task import Batch, alone, encode
-from wavlm_meeting.recipes.tiny import export, settings, train
+from wavlm_meeting.recipes.tiny import export, rounds, settings, train
 from wavlm_meeting.recipes.tiny.teacher_map import fit_teacher_map
 
 SHIPPED = Path(settings.__file__).with_name("tiny.toml")
@@ -115,6 +115,24 @@ def test_the_map_to_the_teacher_is_found_again() -> None:
     assert task.losses(batch)["teacher"] > 0.8
     fit_teacher_map(task, [batch])
     assert task.losses(batch)["teacher"] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("last", "before"),
+    [
+        ("tiny", ["first", "second", "third"]),
+        ("mini_fourth", ["mini", "mini_second", "mini_third"]),
+        ("mini_fourth_linked", ["mini", "mini_second", "mini_third"]),
+    ],
+)
+def test_rounds_of_the_shipped_models_follow_each_other(last: str, before: list[str]) -> None:
+    """One command leads through all of them, and the encoder stays of one size."""
+    assert [path.stem for path in rounds.rounds_before(SHIPPED.with_stem(last))] == before
+    sizes = {
+        read_toml(SHIPPED.with_stem(stem), settings.TinySettings).encoder.model_dump_json()
+        for stem in (*before, last)
+    }
+    assert len(sizes) == 1
 
 
 @pytest.mark.parametrize(
