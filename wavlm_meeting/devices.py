@@ -31,16 +31,20 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return found
 
 
+def capabilities() -> Mapping[str, object]:
+    """Return what PyTorch tells of the CPU: instructions by name, nothing in some releases."""
+    told: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return told
+
+
 def has_bfloat16(kind: str) -> bool:
     """Tell whether products in bfloat16 are worth it on a kind of device, such as "cpu".
 
     A CPU without instructions for them takes ten times as long as in float32. Where PyTorch does
     not tell (2.11 may not), they are taken to be there.
     """
-    if kind != "cpu":
-        return True
-    told: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return not told or any(told.get(name) for name in BFLOAT16)
+    told = capabilities()
+    return kind != "cpu" or not told or any(told.get(name) for name in BFLOAT16)
 
 
 def in_bfloat16(kind: str, *, wanted: bool) -> torch.autocast:

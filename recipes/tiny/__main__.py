@@ -15,7 +15,7 @@ from wavlm_meeting.recipes.tiny.evidence import evidence
 from wavlm_meeting.recipes.tiny.export import SEPARATED, export, trained_pipeline
 from wavlm_meeting.recipes.tiny.prepare import prepare
 from wavlm_meeting.recipes.tiny.pretrain import PRETRAINED, pretrain
-from wavlm_meeting.recipes.tiny.rounds import left_before, train_round
+from wavlm_meeting.recipes.tiny.rounds import begun_with, train_round
 from wavlm_meeting.recipes.tiny.separate import separate
 from wavlm_meeting.recipes.tiny.settings import TinySettings
 from wavlm_meeting.recipes.tiny.variants import variants
@@ -68,11 +68,11 @@ def main(
             train_round(work, settings, start)
         elif stage == "separate":
             if chosen.separation is not None:
-                begun = start or left_before(work, chosen)
+                begun = begun_with(work, folder, chosen, start)
                 encoder = trained_pipeline(folder, chosen, begun).encoder
                 separate(work, folder / SEPARATED, encoder, chosen.separation, rooms)
         elif stage == "export":
-            export(corpus, work, folder, chosen, target, start or left_before(work, chosen))
+            export(corpus, work, folder, chosen, target, begun_with(work, folder, chosen, start))
         elif stage == "variants":
             names = list(filter(None, only.split(",")))
             typer.echo(variants(corpus, work, folder, chosen, names, workers))

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from wavlm_meeting.checkpoints.folders import BACKEND
+from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.files import atomic_write
 from wavlm_meeting.recipes import voxceleb
 from wavlm_meeting.recipes.pretraining_settings import recipe_settings
@@ -19,11 +20,13 @@ def backend(corpus: Path, work: Path, bundle: Path, name: str, workers: int = 0)
     """Fit a backend to the weights of `bundle` and put it beside them; what is done stays.
 
     `name` are settings of that recipe, whose `start` gives way. Raises SettingsError for a corpus
-    without trial lists.
+    without trial lists, and for settings that train: their backend would be of other weights.
     """
+    known = recipe_settings(RECIPE, name, VoxCelebSettings)
+    if known.trainings():
+        raise SettingsError(f"backend: {name} trains a model; name settings without trainings.")
     tree, out = work / "voxceleb", work / "backend"
     lay_out(corpus, tree, workers)
-    known = recipe_settings(RECIPE, name, VoxCelebSettings)
     own = known.model_copy(update={"start": str(bundle), "baselines": False})
     run_stages(VoxCeleb(tree, out, own).stages(), out, "prepare..calibrate")
     with atomic_write(bundle / BACKEND) as path:

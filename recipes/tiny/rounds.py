@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 from wavlm_meeting.checkpoints.folders import CARD
+from wavlm_meeting.checkpoints.trainings import steps_done
 from wavlm_meeting.config import read_toml
 from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.recipes.tiny.export import trained_pipeline, written
@@ -29,6 +30,16 @@ def train_round(work: Path, path: Path, start: Path | None = None) -> None:
     for name in settings.averaged_with:
         other = read_toml(path.with_name(f"{name}.toml"), TinySettings)
         train(work, work / name, other, start)
+
+
+def begun_with(
+    work: Path, folder: Path, settings: TinySettings, start: Path | None = None
+) -> Path | None:
+    """Return what a training in `folder` began with: `start`, or what the round before it left.
+
+    Where nothing was trained that is `start` alone.
+    """
+    return start or (left_before(work, settings) if steps_done(folder) else None)
 
 
 def left_before(work: Path, settings: TinySettings) -> Path | None:

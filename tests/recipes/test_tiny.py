@@ -15,7 +15,7 @@ from wavlm_meeting.checkpoints.trainings import read_weights
 from wavlm_meeting.config import read_toml
 from wavlm_meeting.diarization import load_pipeline
 from wavlm_meeting.diarization.loss import conversation_activities
-from wavlm_meeting.errors import SettingsError
+from wavlm_meeting.errors import CheckpointError, SettingsError
 from wavlm_meeting.recipes.tiny import (
     collection,
     conversations,
@@ -194,6 +194,7 @@ start_share = 0.0
 steps = 1
 learning_rate = 1e-12
 """,
+    "untrained": 'base = "third.toml"\n',
     "circle": 'base = "third.toml"\nafter = "rounds.toml"\n',
     "rounds": 'base = "third.toml"\nafter = "circle.toml"\n',
 }
@@ -219,6 +220,8 @@ def test_one_command_makes_all_rounds(
         assert made("third") == []
     with pytest.raises(SettingsError, match=r'rounds.toml: after = "circle.toml" closes a circle'):
         made("circle")
+    with pytest.raises(CheckpointError, match="untrained"):
+        main(corpus, work, tmp_path / "untrained.toml", stages="export", workers=1)
     first, second = (encoder_of(work / name / "left") for name in ("first", "second"))
     trained = [encoder_of(work / name) for name in ("second", "other", "third")]
     moved = 0.0

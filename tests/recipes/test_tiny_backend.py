@@ -12,6 +12,7 @@ from wavlm_meeting.errors import SettingsError
 
 pytest.importorskip("speechbrain", reason="training needs the extra 'train'")
 from wavlm_meeting.recipes.tiny.__main__ import main
+from wavlm_meeting.recipes.tiny.backend import backend
 from wavlm_meeting.verification.backend import backend_of, load_backend
 from wavlm_meeting.verification.load import load_speaker_model
 
@@ -45,6 +46,8 @@ def test_a_bundle_gets_a_backend_of_its_own(tmp_path: Path, shared_dir: Path) ->
     with pytest.raises(SettingsError, match="name the bundle"):
         main(corpus, tmp_path / "work", settings, stages="backend", workers=1)
     main(corpus, tmp_path / "work", settings, bundle, stages="backend", workers=1)
+    with pytest.raises(SettingsError, match="small_joint trains a model"):
+        backend(corpus, tmp_path / "work", bundle, "small_joint")
     model = load_speaker_model(bundle)
     found = load_backend(backend_of(bundle) or "", model.sha256)
     assert found.cohort is not None

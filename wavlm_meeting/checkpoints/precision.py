@@ -9,7 +9,6 @@ C channels.
 """
 
 import warnings
-from functools import lru_cache
 from typing import Literal, get_args
 
 import torch
@@ -17,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wavlm_meeting.checkpoints.quantisation import LIMIT, SMALLEST, quantise
-from wavlm_meeting.devices import has_bfloat16
+from wavlm_meeting.devices import capabilities, has_bfloat16
 from wavlm_meeting.errors import DeviceError, SettingsError, WavLMMeetingWarning
 from wavlm_meeting.wavlm.encoder import FeedForward
 from wavlm_meeting.wavlm.model import EncoderOutput, WavLM
@@ -41,21 +40,21 @@ def check_precision(precision: str, device: torch.device) -> None:
         raise DeviceError("int8 is for CPUs: choose float32 or bfloat16, or the device cpu.")
     if precision == "int8" and not int8_is_exact():
         raise DeviceError(
-            "this CPU has no exact products in int8 (AVX-512 VNNI or the like): choose float32."
+            "this CPU has no fast and exact products in int8 (AVX-512 VNNI): choose float32."
         )
     if precision == "bfloat16" and not has_bfloat16(device.type):
         message = "this CPU has no products in bfloat16: float32 is faster here."
         warnings.warn(message, WavLMMeetingWarning, stacklevel=3)
 
 
-@lru_cache
 def int8_is_exact() -> bool:
     """Tell whether oneDNN multiplies int8 here, and without overflow.
 
     Without VNNI it adds pairs of products in 16 bits, where two of 127 x 127 have no place.
     """
-    if not torch.backends.mkldnn.is_available():
-        return False  # a loop would do it, slower than float32
+    told = capabilities()
+    if not torch.backends.mkldnn.is_available() or not told.get("avx512_vnni", "avx2" not in told):
+        return False  # a loop would do it, far slower than float32
     full = torch.full((64, 256), LIMIT, dtype=torch.int8)
     return bool((torch._int_mm(full, full.t()[:, :64]) == 256 * LIMIT**2).all())  # noqa: SLF001
 

@@ -125,6 +125,14 @@ def test_what_nothing_computes_in_is_refused(
         check_precision(precision, torch.device(device))
 
 
+@pytest.mark.parametrize("told", [{"avx2": True, "avx512_vnni": False}, {"avx2": True}])
+def test_int8_by_a_loop_is_refused(monkeypatch: pytest.MonkeyPatch, told: dict[str, bool]) -> None:
+    """PyTorch takes fifty times as long as in float32 where it has no VNNI to multiply with."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+    with pytest.raises(DeviceError, match="choose float32"):
+        check_precision("int8", CPU)
+
+
 @pytest.mark.parametrize("told", [{"avx2": True}, {"avx512_bf16": True}, {"bf16": True}, {}])
 def test_slow_halves_are_told(monkeypatch: pytest.MonkeyPatch, told: dict[str, bool]) -> None:
     """A CPU that says it has no products in bfloat16 is worth a line; others are not."""
