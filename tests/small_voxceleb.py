@@ -3,6 +3,25 @@
 import csv
 from pathlib import Path
 
+BACKEND_ALONE = """
+start = "tiny"
+resamples = 0
+[data]
+held_out = 4
+workers = 1
+lists = {test = "trials_test_cv.txt"}
+[cohort]
+speakers = 8
+utterances = 1
+[calibration]
+recordings = 4
+trials = 300
+[backend]
+top = 4
+whitening = 0.5
+"""
+"""Settings of the recipe that give `tiny` a backend from such a corpus."""
+
 
 def small_corpus(folder: Path, corpus: Path) -> Path:
     """Make a corpus of few speakers of the shared one: links, a manifest, lists and a room."""

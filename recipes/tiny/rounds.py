@@ -22,7 +22,7 @@ def train_round(work: Path, path: Path, start: Path | None = None) -> None:
     """Train by the settings at `path`, and whatever else its weights are averaged with.
 
     Without a `start` the rounds before are made first; what is done is left as it is. Raises
-    SettingsError where rounds follow each other in a circle.
+    SettingsError where one of these is not there or they follow each other in a circle.
     """
     settings = read_toml(path, TinySettings)
     start = start or _left_by_the_one_before(work, path) or pretrained(work / path.stem)
@@ -55,8 +55,7 @@ def _left_by_the_one_before(work: Path, path: Path) -> Path | None:
         folder = work / name.stem
         if (folder / LEFT / CARD).is_file():
             continue
-        if settings.pretraining is not None:
-            pretrain(work, folder / PRETRAINED, settings)
+        pretrain(work, folder / PRETRAINED, settings)
         begun = left_before(work, settings)
         train_round(work, name, begun)
         pipeline = trained_pipeline(folder, settings, begun)
@@ -68,11 +67,15 @@ def _left_by_the_one_before(work: Path, path: Path) -> Path | None:
 def rounds_before(path: Path) -> list[Path]:
     """Return the settings of all rounds before that at `path`, the first one first.
 
-    Raises SettingsError where they follow each other in a circle.
+    Raises SettingsError where one is not there or they follow each other in a circle.
     """
     rounds = [path]
     while after := read_toml(rounds[0], TinySettings).after:
         earlier = rounds[0].parent / after
+        if not earlier.is_file():
+            raise SettingsError(
+                f'{rounds[0]}: after = "{after}" is not there: give its path, or "" for none.'
+            )
         if earlier.resolve() in {each.resolve() for each in rounds}:
             raise SettingsError(
                 f'{rounds[0]}: after = "{after}" closes a circle of rounds: name none, or another.'

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from resemblyzer import VoiceEncoder, preprocess_wav
 
@@ -40,7 +39,6 @@ def write_teacher(prepared: Prepared, speeds: Sequence[float], workers: int = 0)
 
 def _embed(manifest: Path, speeds: Sequence[float], first: int) -> NDArray[np.float32]:
     """Embed a chunk of the recordings of a manifest, from number `first` on."""
-    torch.set_num_threads(1)  # the other cores have workers of their own
     recordings = read_recordings(manifest)
     encoder = VoiceEncoder("cpu", verbose=False)
     indices = range(first, min(first + CHUNK, len(recordings)))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from small_voxceleb import small_corpus
+from small_voxceleb import BACKEND_ALONE, small_corpus
 from wavlm_meeting.checkpoints.catalog import resolve
 from wavlm_meeting.checkpoints.folders import BACKEND
 from wavlm_meeting.errors import SettingsError
@@ -16,30 +16,13 @@ from wavlm_meeting.recipes.tiny.backend import backend
 from wavlm_meeting.verification.backend import backend_of, load_backend
 from wavlm_meeting.verification.load import load_speaker_model
 
-FEW = """
-start = "tiny"
-[data]
-held_out = 4
-workers = 1
-lists = {test = "trials_test_cv.txt"}
-[cohort]
-speakers = 5
-utterances = 1
-[calibration]
-recordings = 4
-trials = 300
-[backend]
-top = 4
-whitening = 0.5
-"""
-
 
 def test_a_bundle_gets_a_backend_of_its_own(tmp_path: Path, shared_dir: Path) -> None:
     """It lies beside the weights that it was fitted to, whatever was there before."""
     corpus = small_corpus(tmp_path / "corpus", shared_dir / "corpus")
     bundle = shutil.copytree(resolve("mini"), tmp_path / "bundle")
     (bundle / BACKEND).unlink()
-    (tmp_path / "few.toml").write_text(FEW)
+    (tmp_path / "few.toml").write_text(BACKEND_ALONE)
     settings = tmp_path / "settings.toml"
     encoder = "[encoder]\nconv_layers = [[32, 400, 160]]\nwidth = 32\nlayers = 1\nheads = 2\n"
     settings.write_text(f'backend = "{tmp_path / "few.toml"}"\n{encoder}')
@@ -51,5 +34,5 @@ def test_a_bundle_gets_a_backend_of_its_own(tmp_path: Path, shared_dir: Path) ->
     model = load_speaker_model(bundle)
     found = load_backend(backend_of(bundle) or "", model.sha256)
     assert found.cohort is not None
-    assert found.cohort.shape == (5, model.size)
+    assert found.cohort.shape[1] == model.size
     assert found.calibration is not None

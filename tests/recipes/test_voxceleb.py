@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from commands import Command, assert_refused
-from small_voxceleb import small_corpus
+from small_voxceleb import BACKEND_ALONE, small_corpus
 from wavlm_meeting.audio import read_audio
 from wavlm_meeting.checkpoints.catalog import resolve
 from wavlm_meeting.config import read_toml
@@ -114,23 +114,6 @@ utterances = 1
 [calibration]
 recordings = 2
 trials = 200
-"""
-BACKEND_ALONE = """
-start = "tiny"
-resamples = 0
-[data]
-held_out = 4
-workers = 1
-lists = {test = "trials_test_cv.txt"}
-[cohort]
-speakers = 8
-utterances = 1
-[calibration]
-recordings = 4
-trials = 300
-[backend]
-top = 4
-whitening = 0.5
 """
 STAGES = (
     *("prepare", "teacher", "train", "large-margin", "export", "cohort", "calibrate"),
