@@ -23,7 +23,13 @@ from wavlm_meeting.recipes.tiny.__main__ import SHIPPED
 from wavlm_meeting.recipes.tiny.collection import load_collection
 from wavlm_meeting.recipes.tiny.data import PlannedBatch, WindowBatches
 from wavlm_meeting.recipes.tiny.settings import TinySettings
-from wavlm_meeting.recipes.tiny.train import PlannedTask, build_task, samples_on, workers_for
+from wavlm_meeting.recipes.tiny.train import (
+    PlannedTask,
+    build_task,
+    render_on,
+    samples_on,
+    workers_for,
+)
 from wavlm_meeting.training.scene_rendering import SceneRenderer
 from wavlm_meeting.training.trainer import TrainerSettings, fit
 
@@ -63,15 +69,15 @@ def now() -> float:
 
 def time_rendering(task: PlannedTask, clock: Clock) -> None:
     """Have the task tell the clock how long it renders."""
-    render = task.on_after_batch_transfer
+    move = task.transfer_batch_to_device
 
-    def timed(batch: Batch | PlannedBatch, index: int) -> Batch:
+    def timed(batch: Batch | PlannedBatch, device: torch.device, loader: int) -> Batch:
         began = now()
-        rendered = render(batch, index)
+        rendered = move(batch, device, loader)
         clock.rendering += now() - began
         return rendered
 
-    task.on_after_batch_transfer = timed  # type: ignore[method-assign]
+    task.transfer_batch_to_device = timed  # type: ignore[method-assign]
 
 
 def main() -> None:
@@ -86,7 +92,10 @@ def main() -> None:
     data = settings.data.model_copy(update={"voice_batches": 0})
     collection, device = load_collection(given.work, "train"), resolve_device("auto")
     task = build_task(settings, len(collection.labelled))
-    task.renderer = SceneRenderer(samples_on(device, collection))
+    if device.type == "cpu":
+        task.renderer = SceneRenderer(samples_on(device, collection))
+    else:
+        render_on(device, task, collection, data)
     batches = WindowBatches(
         collection,
         data,

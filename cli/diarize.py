@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wavlm_meeting.cli.errors import Reporter
+from wavlm_meeting.cli.live import MODEL as LIVE_MODEL
 from wavlm_meeting.cli.live import live as listen_live
 from wavlm_meeting.cli.options import (
     BackendFile,
@@ -60,7 +61,7 @@ def diarize(
         list[str],
         typer.Argument(metavar="FILE...", help="Recordings, or folders of them; audio or video."),
     ],
-    model: Model = "tiny",
+    model: Model = "mini",
     num_speakers: NumSpeakers = None,
     min_speakers: MinSpeakers = None,
     max_speakers: MaxSpeakers = None,
@@ -114,9 +115,11 @@ def diarize(
     """
     if live:
         (source,) = _alone(context, files)
+        given = context.get_parameter_source("model")
+        asked = given is not None and given.name != "DEFAULT"
         listen_live(
             source,
-            model,
+            model if asked else LIVE_MODEL,
             latency,
             max_speakers,
             channel,

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 LATENCY_S = 2.0
 """The latency where none is asked for."""
+MODEL = "tiny"
+"""The model where none is asked for: `mini` hears a window every 2.5 s only."""
 
 
 def live(
@@ -48,7 +50,7 @@ def live(
             help="A file, played at its own speed; - for WAV or raw samples on standard input.",
         ),
     ],
-    model: Model = "tiny",
+    model: Model = MODEL,
     latency: Latency = None,
     max_speakers: MaxSpeakers = None,
     channel: Channel = None,

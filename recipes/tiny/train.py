@@ -17,11 +17,12 @@ from wavlm_meeting.checkpoints.trainings import read_weights, steps_done
 from wavlm_meeting.devices import resolve_device
 from wavlm_meeting.diarization.load import load_pipeline
 from wavlm_meeting.diarization.model import DiarizationHeads
-from wavlm_meeting.diarization.task import Batch, DiarizationTask
+from wavlm_meeting.diarization.task import Batch, DiarizationTask, Sizes
 from wavlm_meeting.recipes.tiny.collection import Collection, load_collection
 from wavlm_meeting.recipes.tiny.data import PlannedBatch, WindowBatches
-from wavlm_meeting.recipes.tiny.settings import TinySettings
+from wavlm_meeting.recipes.tiny.settings import DataSettings, TinySettings
 from wavlm_meeting.recipes.tiny.teacher_map import fit_teacher_map
+from wavlm_meeting.training.recorded import RecordedObjective
 from wavlm_meeting.training.scene_rendering import SceneRenderer
 from wavlm_meeting.training.seeds import StepSeeds
 from wavlm_meeting.training.trainer import TrainerSettings, fit
@@ -41,12 +42,45 @@ class PlannedTask(DiarizationTask):
     """Training on batches that are rendered where the model is, from `renderer`'s samples."""
 
     renderer: SceneRenderer | None = None
+    _beside: torch.cuda.Stream | None = None
+    _recorded: RecordedObjective | None = None
+    _told: tuple[str, ...] = ()
 
-    def on_after_batch_transfer(self, batch: Batch | PlannedBatch, _: int) -> Batch:
-        """Render a batch that is not yet."""
-        if self.renderer is None or isinstance(batch, Batch):
-            return batch  # type: ignore[return-value] # without a renderer nothing is planned
-        return batch.rendered(self.renderer)
+    def transfer_batch_to_device(
+        self, batch: Batch | PlannedBatch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Move a batch, and render one that is not yet; a GPU does both beside the step before."""
+        if device.type == "cpu":
+            return self._moved(batch, device, dataloader_idx)
+        self._beside = self._beside or torch.cuda.Stream(device)
+        with torch.cuda.stream(self._beside):
+            moved = self._moved(batch, device, dataloader_idx)
+        own = torch.cuda.current_stream(device)
+        own.wait_stream(self._beside)
+        for tensor in moved:
+            tensor.record_stream(own)
+        return moved
+
+    def _moved(self, batch: Batch | PlannedBatch, device: torch.device, loader: int) -> Batch:
+        moved: Batch | PlannedBatch = super().transfer_batch_to_device(batch, device, loader)
+        if self.renderer is None or isinstance(moved, Batch):
+            return moved  # type: ignore[return-value] # without a renderer nothing is planned
+        return moved.rendered(self.renderer)
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """Return the weighted sum of the losses, on a GPU by playing a record of its first time."""
+        if batch.waveforms.device.type == "cpu" or self.sizes is None or self.settings.class_weight:
+            return super().training_step(batch, index)
+        if self._recorded is None:
+            self._recorded = RecordedObjective(self, self._objective)
+        loss, *told = self._recorded(*batch)
+        self.log_dict(dict(zip(self._told, told, strict=True)))
+        return loss
+
+    def _objective(self, *batch: Tensor) -> tuple[Tensor, ...]:
+        losses = self.losses(Batch(*batch))
+        self._told = tuple(losses)
+        return self.weighted(losses), *losses.values()
 
 
 def build_task(settings: TinySettings, classes: int) -> PlannedTask:
@@ -99,6 +133,22 @@ def samples_on(device: torch.device, collection: Collection) -> Tensor:
     return torch.cat([torch.from_numpy(np.array(part)).to(device) for part in parts])
 
 
+def sizes_of(collection: Collection, settings: DataSettings) -> Sizes:
+    """Return how many windows conversations have, and speakers at most."""
+    meetings = [len({said.speaker for said in meeting}) for meeting in collection.meetings]
+    return Sizes(settings.conversation_windows, max(len(settings.speaker_shares), *meetings, 1))
+
+
+def render_on(
+    device: torch.device, task: PlannedTask, collection: Collection, settings: DataSettings
+) -> None:
+    """Have a task render its batches on a GPU, and play its passes there from their record."""
+    task.renderer = SceneRenderer(samples_on(device, collection))
+    task.sizes = sizes_of(collection, settings)
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cuda.enable_cudnn_sdp(enabled=False)  # plans anew for each shape, 12 ms each
+
+
 def workers_for(device: torch.device) -> int:
     """Return how many processes draw batches: one renders, too; of plans a GPU takes many."""
     return 1 if device.type == "cpu" else max(1, (os.cpu_count() or 2) - 2)
@@ -115,7 +165,7 @@ def train(work: Path, folder: Path, settings: TinySettings, start: Path | None =
     task = build_task(settings, len(collection.labelled))
     device = resolve_device("auto")
     if device.type != "cpu":
-        task.renderer = SceneRenderer(samples_on(device, collection))
+        render_on(device, task, collection, settings.data)
     done = steps_done(folder)
     if start is not None and not done:
         _begin_round(task, start, collection, settings)

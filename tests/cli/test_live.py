@@ -45,12 +45,13 @@ def test_lines_and_files_agree(command: Command, conversation: Path) -> None:
         assert written == pytest.approx(said, abs=0.01)
 
 
-def test_diarize_live(command: Command, conversation: Path) -> None:
+@pytest.mark.parametrize("model", [(), ("--model", "mini")])
+def test_diarize_live(command: Command, conversation: Path, model: tuple[str, ...]) -> None:
     """`diarize --live` says what `live` says and writes the same RTTM, and no more."""
-    expected = command("live", conversation, *FAST, "--latency", "5", "--out", "live")
+    expected = command("live", conversation, *FAST, "--latency", "5", "--out", "live", *model)
     data = conversation.read_bytes()
     answer = subprocess.run(
-        [COMMAND, "diarize", "-", "--live", "--latency", "5", "--out", "out"],
+        [COMMAND, "diarize", "-", "--live", "--latency", "5", "--out", "out", *model],
         cwd=command.folder,
         input=data,
         capture_output=True,

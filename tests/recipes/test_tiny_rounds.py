@@ -121,7 +121,7 @@ def test_the_map_to_the_teacher_is_found_again() -> None:
     ("last", "before"),
     [
         ("tiny", ["first", "second", "third"]),
-        ("mini_fourth", ["mini", "mini_second", "mini_third"]),
+        ("mini_fifth", ["mini", "mini_second", "mini_third", "mini_fourth"]),
         ("mini_fourth_linked", ["mini", "mini_second", "mini_third"]),
     ],
 )
@@ -154,6 +154,7 @@ def test_a_round_before_that_is_not_there_is_said(tmp_path: Path) -> None:
         ("mini_second", "mini"),
         ("mini_third", "mini"),
         ("mini_fourth", "mini"),
+        ("mini_fifth", "mini"),
     ],
 )
 def test_the_shipped_settings_are_the_shipped_model(stem: str, name: str) -> None:

@@ -61,7 +61,7 @@ class Diarizer(Protocol):
 
 
 def load_pipeline(
-    model: str = "tiny", device: str = "auto", precision: Precision = "float32"
+    model: str = "mini", device: str = "auto", precision: Precision = "float32"
 ) -> DiarizationPipeline:
     """Load a model that diarizes, ready for any number of recordings.
 
@@ -91,7 +91,7 @@ def load_pipeline(
 
 
 def load_diarizer(
-    model: str = "tiny", device: str = "auto", precision: Precision = "float32"
+    model: str = "mini", device: str = "auto", precision: Precision = "float32"
 ) -> Diarizer:
     """Load what diarizes whole recordings: what `load_pipeline` loads, or pyannote's pipelines.
 
@@ -161,7 +161,7 @@ def _build(bundle: Bundle, model: str, place: torch.device) -> DiarizationPipeli
 
 def diarize(
     path_or_waveform: Source,
-    model: str = "tiny",
+    model: str = "mini",
     num_speakers: int | None = None,
     min_speakers: int | None = None,
     max_speakers: int | None = None,

@@ -1,5 +1,6 @@
 """What the diarization heads are trained for."""
 
+from functools import lru_cache
 from itertools import permutations
 
 import torch
@@ -15,10 +16,19 @@ def powerset_targets(activities: Tensor, powerset: Tensor) -> Tensor:
 
     Where more speakers are active than a class can hold, the first ones in order count.
     """
-    at_once = int(powerset.sum(dim=-1).max())
-    kept = activities * (activities.cumsum(dim=-1) <= at_once)
+    at_once = powerset.sum(dim=-1).max()
+    # A product, since running sums of so few entries each are slow on a GPU.
+    so_far = activities @ activities.new_ones(powerset.shape[1], powerset.shape[1]).triu()
+    kept = activities * (so_far <= at_once)
     agreement = kept @ powerset.T - 0.5 * powerset.sum(dim=-1)  # largest for the equal set alone
     return agreement.argmax(dim=-1)
+
+
+@lru_cache
+def _orders(speakers: int, device: torch.device) -> Tensor:
+    """Return all orders of so many speakers (P, S), kept where they are needed."""
+    with torch.inference_mode(mode=False):
+        return torch.tensor(list(permutations(range(speakers))), device=device)
 
 
 def permutation_free_cross_entropy(
@@ -30,19 +40,10 @@ def permutation_free_cross_entropy(
     speaker that the model's local speaker s stands for. All S! orders are tried, which for four
     speakers costs less than one layer of the head.
     """
-    speakers = activities.shape[-1]
-    orders = torch.tensor(list(permutations(range(speakers))), device=activities.device)  # (P, S)
-    losses = torch.stack(
-        [
-            F.nll_loss(
-                log_probabilities.transpose(1, 2),
-                powerset_targets(activities[..., order], powerset),
-                reduction="none",
-            ).mean(dim=-1)
-            for order in orders
-        ]
-    )  # (P, B)
-    best, index = losses.min(dim=0)
+    orders = _orders(activities.shape[-1], activities.device)  # (P, S)
+    targets = powerset_targets(activities[..., orders], powerset)  # (B, T, P)
+    losses = -log_probabilities.gather(2, targets).mean(dim=1)  # (B, P)
+    best, index = losses.min(dim=1)
     return best, orders[index]
 
 
@@ -55,8 +56,7 @@ def permutation_free_binary_cross_entropy(
     Fujita et al., "End-to-end neural speaker diarization with permutation-free objectives"
     (Interspeech 2019), equation 3.
     """
-    speakers = activities.shape[-1]
-    orders = torch.tensor(list(permutations(range(speakers))), device=activities.device)  # (P, S)
+    orders = _orders(activities.shape[-1], activities.device)  # (P, S)
     losses = torch.stack(
         [
             F.binary_cross_entropy_with_logits(
@@ -91,24 +91,30 @@ def teacher_distance(embeddings: Tensor, teacher: Tensor, known: Tensor) -> Tens
 
 
 def linking_loss(
-    embeddings: Tensor, voices: Tensor, conversations: Tensor, scale: Tensor, offset: Tensor
+    embeddings: Tensor,
+    voices: Tensor,
+    conversations: Tensor,
+    heard: Tensor,
+    scale: Tensor,
+    offset: Tensor,
 ) -> Tensor:
     """Cross-entropy of saying which pairs of voices of a conversation are one speaker.
 
     `embeddings` (V, D) have unit length, `voices` and `conversations` (V,) number speakers and
-    conversations. The log-odds are scale * (cosine - offset). Equal and different pairs weigh the
-    same; 0 without either. It is what clustering does with the embeddings of a recording, whose
-    speakers share a room and a microphone.
+    conversations; those that are not `heard` (V,) do not count. The log-odds are scale * (cosine -
+    offset). Equal and different pairs weigh the same; 0 without either. It is what clustering does
+    with the embeddings of a recording, whose speakers share a room and a microphone.
     """
     logits = scale * (embeddings @ embeddings.T - offset)  # (V, V)
-    pair = (conversations[:, None] == conversations).triu(diagonal=1)
+    pair = (conversations[:, None] == conversations) & heard[:, None] & heard
+    pair = pair.triu(diagonal=1)
     same = pair & (voices[:, None] == voices)
-    parts = [
-        F.softplus(sign * logits[which]).mean()
-        for sign, which in ((-1, same), (1, pair & ~same))
-        if which.any()
-    ]
-    return torch.stack(parts).mean() if parts else logits.sum() * 0.0
+    total, kinds = logits.new_zeros(()), logits.new_zeros(())
+    for sign, which in ((-1, same), (1, pair & ~same)):
+        count = which.sum()
+        total = total + (F.softplus(sign * logits) * which).sum() / count.clamp(min=1)
+        kinds = kinds + (count > 0)
+    return total / kinds.clamp(min=1)
 
 
 def conversation_activities(
@@ -119,7 +125,7 @@ def conversation_activities(
     `activities` (B, T, S) are of local speakers, `voices` (B, S) number them within their
     conversation, of which `windows` follow each other in the batch.
     """
-    slots = F.one_hot(voices.clamp(min=0), speakers) * (voices >= 0)[..., None]  # (B, S, speakers)
+    slots = voices[..., None] == torch.arange(speakers, device=voices.device)  # (B, S, speakers)
     active = activities @ slots.to(activities.dtype)  # (B, T, speakers)
     return active.clamp(max=1).reshape(-1, windows * active.shape[1], speakers)
 
@@ -132,7 +138,7 @@ def conversation_voices(
     It is the unit-length mean of the local speakers' `embeddings` (B, S, D) by `weights` (B, S);
     `voices` and `windows` as in `conversation_activities`.
     """
-    slots = F.one_hot(voices.clamp(min=0), speakers) * (voices >= 0)[..., None]
+    slots = voices[..., None] == torch.arange(speakers, device=voices.device)  # (B, S, speakers)
     shares = (slots * weights[..., None]).flatten(0, 1)  # (B * S, speakers)
     by_conversation = shares.reshape(len(voices) // windows, -1, speakers)
     sums = by_conversation.transpose(1, 2) @ embeddings.reshape(

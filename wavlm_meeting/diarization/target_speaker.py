@@ -55,13 +55,29 @@ class TargetSpeakerHead(nn.Module):
         gain, shift = 1.0 + self.gain(scaled), self.shift(scaled)
         x = features[:, None] * gain[:, :, None] + shift[:, :, None]  # (B, S, T, C)
         x = self.joined(F.gelu(self.joined_norm(x)))
-        rows = known.flatten().nonzero()[:, 0]  # who is nobody costs nothing, and moves no mean
+        rows, places = rows_of(known.flatten(), fixed=x.is_cuda)
+        there = known[..., None, None]
         for block, mixing in zip(self.over_time, self.over_speakers, strict=True):
-            inner = block(x.flatten(0, 1)[rows])
-            x = torch.zeros_like(x, dtype=inner.dtype).flatten(0, 1).index_copy(0, rows, inner)
-            x = mixing(x.unflatten(0, known.shape), known)
+            inner = block(x.flatten(0, 1).index_select(0, rows)).index_select(0, places)
+            x = mixing(inner.unflatten(0, known.shape).masked_fill(~there, 0.0), known)
         logits: Tensor = self.output(x)[..., 0].transpose(1, 2).float()
         return logits
+
+
+def rows_of(known: Tensor, *, fixed: bool) -> tuple[Tensor, Tensor]:
+    """Return the rows of those that are `known` (R,), and where each of R is among them.
+
+    Who is nobody costs nothing that way, and moves no mean of a batch norm; their place is
+    anyone's. Where the number of rows is `fixed` they are R, the known ones over and over: a GPU
+    would have to be waited for to tell how many they are, and plans attention anew for each number.
+    """
+    so_far = known.cumsum(0)
+    places = (so_far - 1).clamp(min=0)
+    if not fixed:
+        rows = known.nonzero()[:, 0]
+        return rows if len(rows) else places[:1], places
+    number = torch.arange(len(known), device=known.device) % so_far[-1:].clamp(min=1)
+    return torch.searchsorted(so_far, number + 1).clamp(max=len(known) - 1), places
 
 
 class AmongSpeakers(nn.Module):

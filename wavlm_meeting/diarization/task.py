@@ -155,8 +155,23 @@ def optimizer_of(task: nn.Module, encoder: WavLM, settings: TaskSettings) -> Opt
     }
 
 
+class Sizes(NamedTuple):
+    """What the conversations of all batches have in common."""
+
+    windows: int
+    """Windows of each conversation."""
+    speakers: int
+    """Speakers that a conversation has at most."""
+
+
 class DiarizationTask(lightning.LightningModule):
-    """Joint training: who is active when, and whose voice it is."""
+    """Joint training: who is active when, and whose voice it is.
+
+    Nothing of a batch has to be known on the host where `sizes` are given and `class_weight` is 0:
+    a GPU is then never waited for.
+    """
+
+    sizes: Sizes | None = None
 
     def __init__(
         self,
@@ -187,20 +202,16 @@ class DiarizationTask(lightning.LightningModule):
         heard = masks.sum(dim=-1) >= self.settings.least_speech  # (B, S)
         of_all = self.heads.embedding(hidden_states, masks)  # (B, S, D)
         target = self._target_loss(hidden_states, of_all, masks.sum(dim=-1), batch)
-        embeddings = of_all[heard]  # (heard, D)
-        teacher = batch.teacher[heard]
-        distance = teacher_distance(self.to_teacher(embeddings), teacher, teacher.any(dim=-1))
-        classes = batch.classes[heard]
-        known = classes >= 0
-        cosines = F.linear(embeddings[known], F.normalize(self.voices, dim=-1))
+        described = heard & batch.teacher.any(dim=-1)
         return {
             "segmentation": cross_entropy.mean(),
-            "teacher": distance,
-            "classes": self._class_loss(cosines, classes[known]),
+            "teacher": teacher_distance(self.to_teacher(of_all), batch.teacher, described),
+            "classes": self._class_loss(of_all, torch.where(heard, batch.classes, -1)),
             "linking": linking_loss(
-                embeddings,
-                batch.voices[heard],
-                batch.conversations[:, None].expand_as(heard)[heard],
+                of_all.flatten(0, 1),
+                batch.voices.flatten(),
+                batch.conversations.repeat_interleave(heard.shape[1]),
+                heard.flatten(),
                 *self.linking,
             ),
             **target,
@@ -218,8 +229,7 @@ class DiarizationTask(lightning.LightningModule):
         head, settings = self.heads.target, self.settings
         if head is None:
             return {}
-        windows = int((batch.conversations == batch.conversations[0]).sum())
-        speakers = max(int(batch.voices.max()) + 1, 1)
+        windows, speakers = self.sizes or _sizes_of(batch)
         kept = torch.rand(len(weights), 1, device=weights.device) >= settings.target_missing
         all_of = conversation_voices(embeddings, weights, batch.voices, windows, speakers)
         some_of = conversation_voices(embeddings, weights * kept, batch.voices, windows, speakers)
@@ -247,15 +257,20 @@ class DiarizationTask(lightning.LightningModule):
             )  # (conversations * stretches, windows * T / stretches, speakers + 1)
             logits = logits.reshape(active.shape)
         counted = known[:, None].expand_as(active)
-        loss = F.binary_cross_entropy_with_logits(logits[counted], active[counted])
-        wrong = ((logits > 0) != (active > 0.5))[counted].sum() / active[counted].sum().clamp(min=1)
-        return {"target": loss, "target_error": wrong}
+        each = F.binary_cross_entropy_with_logits(logits, active, reduction="none")
+        loss = (each * counted).sum() / counted.sum()
+        wrong = ((logits > 0) != (active > 0.5)) & counted
+        return {"target": loss, "target_error": wrong.sum() / (active * counted).sum().clamp(min=1)}
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Return the weighted sum of the losses."""
-        settings = self.settings
         losses = self.losses(batch)
         self.log_dict(losses)
+        return self.weighted(losses)
+
+    def weighted(self, losses: dict[str, Tensor]) -> Tensor:
+        """Return the sum of the losses by the weights of the settings."""
+        settings = self.settings
         return (
             losses["segmentation"]
             + settings.teacher_weight * losses["teacher"]
@@ -268,14 +283,26 @@ class DiarizationTask(lightning.LightningModule):
         """As `optimizer_of` says."""
         return optimizer_of(self, self.encoder, self.settings)
 
-    def _class_loss(self, cosines: Tensor, classes: Tensor) -> Tensor:
-        """AAM-softmax over the training speakers (arXiv 1906.07317); 0 without any speaker."""
-        if not len(classes):
-            return cosines.sum()
+    def _class_loss(self, embeddings: Tensor, classes: Tensor) -> Tensor:
+        """AAM-softmax over the training speakers (arXiv 1906.07317); 0 without any speaker.
+
+        `embeddings` (B, S, D), `classes` (B, S) are -1 where they do not count.
+        """
+        known = classes >= 0
+        if not self.settings.class_weight or not known.any():
+            return self.voices.sum() * 0.0
+        classes = classes[known]
+        cosines = F.linear(embeddings[known], F.normalize(self.voices, dim=-1))
         share = min(1.0, 2.0 * self.global_step / self.settings.steps)
         margin = AdditiveAngularMargin(self.settings.margin * share, self.settings.scale)
         loss: Tensor = LogSoftmaxWrapper(margin)(cosines[:, None], classes[:, None])
         return loss
+
+
+def _sizes_of(batch: Batch) -> Sizes:
+    """Return the sizes of this one batch."""
+    windows = int((batch.conversations == batch.conversations[0]).sum())
+    return Sizes(windows, max(int(batch.voices.max()) + 1, 1))
 
 
 class VectorClusteringTask(lightning.LightningModule):

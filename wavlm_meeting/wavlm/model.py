@@ -140,7 +140,7 @@ class WavLM(nn.Module):
         context = Context(
             self._toeplitz(frames),
             lengths,
-            lengths.tolist(),
+            lengths.tolist() if padded else [frames] * len(x),  # a GPU would have to be waited for
             padded,
             choose_attention(self.attention, frames, x.device),
         )

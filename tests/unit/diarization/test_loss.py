@@ -90,9 +90,13 @@ def test_linking_is_the_written_out_cross_entropy_within_conversations() -> None
                 terms[same].append(-torch.log(probability if same else 1 - probability))
     assert (len(terms[True]), len(terms[False])) == (2, 7)
     expected = sum(torch.stack(part).mean() for part in terms.values()) / 2
-    loss = linking_loss(embeddings, voices, conversations, scale, offset)
+    every = torch.ones(7, dtype=torch.bool)
+    loss = linking_loss(embeddings, voices, conversations, every, scale, offset)
     assert loss.item() == pytest.approx(float(expected), rel=1e-5)
-    alone = linking_loss(embeddings[:1], voices[:1], conversations[:1], scale, offset)
+    more = [F.pad(each, (0, 2)) for each in (voices, conversations, every)]
+    unheard = linking_loss(torch.cat([embeddings, torch.randn(2, 5)]), *more, scale, offset)
+    torch.testing.assert_close(unheard, loss)
+    alone = linking_loss(embeddings[:1], voices[:1], conversations[:1], every[:1], scale, offset)
     assert alone == 0
 
 

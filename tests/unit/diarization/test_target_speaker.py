@@ -1,8 +1,10 @@
 """The target-speaker head: any number of speakers, in any order."""
 
+import pytest
 import torch
 
-from wavlm_meeting.diarization.target_speaker import TargetSpeakerHead
+from wavlm_meeting.diarization import target_speaker
+from wavlm_meeting.diarization.target_speaker import TargetSpeakerHead, rows_of
 
 # B batch, T frames, S speakers, C channels, D embedding size
 FEATURES = torch.randn(2, 30, 16, generator=torch.Generator().manual_seed(0))
@@ -46,3 +48,34 @@ def test_a_voice_and_the_others_matter() -> None:
     changed[:, 0] = -changed[:, 0]
     difference = (network(FEATURES, changed) - network(FEATURES, VOICES)).abs().amax(dim=(0, 1))
     assert (difference > 1e-4).all()
+
+
+def test_a_fixed_number_of_rows_computes_the_same() -> None:
+    """Logits and gradients, where the known rows come again instead of fewer being there."""
+    known = torch.tensor([[True, False, True, False], [False, True, False, True]])
+    found = []
+    for fixed in (False, True):
+        network = head()
+        rows, places = rows_of(known.flatten(), fixed=fixed)
+        assert len(rows) == (8 if fixed else 4)
+        voices = VOICES.clone().requires_grad_()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(target_speaker, "rows_of", lambda *_, **__: (rows, places))  # noqa: B023
+            logits = network(FEATURES, voices, known)
+        logits[known[:, None].expand_as(logits)].square().sum().backward()
+        assert voices.grad is not None
+        weight = network.joined.weight.grad
+        assert weight is not None
+        found.append((logits.detach(), voices.grad, weight))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_nobody_is_known() -> None:
+    """A row is there all the same, and what comes out is finite."""
+    nobody = torch.zeros(2, 4, dtype=torch.bool)
+    for fixed in (False, True):
+        rows, places = rows_of(nobody.flatten(), fixed=fixed)
+        assert rows.max() < 8
+        assert len(places) == 8
+    assert head()(FEATURES, VOICES, nobody).isfinite().all()
