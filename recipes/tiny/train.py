@@ -130,7 +130,10 @@ def samples_on(device: torch.device, collection: Collection) -> Tensor:
     parts = [collection.samples]
     if collection.coded_samples is not None:
         parts.append(collection.coded_samples)
-    return torch.cat([torch.from_numpy(np.array(part)).to(device) for part in parts])
+    samples = torch.empty((len(parts), len(parts[0])), dtype=torch.int16, device=device)
+    for row, part in zip(samples, parts, strict=True):
+        row.copy_(torch.from_numpy(np.array(part)))
+    return samples.flatten()
 
 
 def sizes_of(collection: Collection, settings: DataSettings) -> Sizes:
