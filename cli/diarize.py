@@ -82,7 +82,11 @@ def diarize(
         ),
     ] = "rttm",
     live: Annotated[
-        bool, typer.Option("--live", help="Say who speaks while they do, as the command `live`.")
+        bool,
+        typer.Option(
+            "--live",
+            help="Say who speaks while they do, as the command `live`, with its own default model.",
+        ),
     ] = False,
     latency: Latency = None,
     resume: Annotated[

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.small_prepared import Prepared, write_prepared
-from wavlm_meeting.audio.simulate import ConversationSettings
+from wavlm_meeting.audio.simulate import ConversationSettings, Utterance
 from wavlm_meeting.config import parse_settings
 from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.recipes.tiny.collection import Collection, load_collection
@@ -23,8 +23,8 @@ from wavlm_meeting.diarization.task import Batch
 from wavlm_meeting.recipes.tiny.crops import CropBatch, CropBatches, CropReader
 from wavlm_meeting.recipes.tiny.data import PlannedBatch, WindowBatches
 from wavlm_meeting.recipes.tiny.separate import MixturePlans, rendered, responses_of
-from wavlm_meeting.recipes.tiny.settings import DataSettings
-from wavlm_meeting.recipes.tiny.train import samples_on
+from wavlm_meeting.recipes.tiny.settings import DataSettings, TinySettings
+from wavlm_meeting.recipes.tiny.train import build_task, samples_on, sizes_of
 
 SECOND = 16_000
 CPU = torch.device("cpu")
@@ -80,6 +80,28 @@ def test_planned_batches_are_the_rendered_ones(collection: Collection) -> None:
     plain = WindowBatches(replace(collection, coded=None), settings, ENCODER, 4, seed=1).batch(0)
     assert isinstance(plain, Batch)
     assert unlike(here.waveforms, plain.waveforms) > 0.1
+
+
+def test_a_task_renders_what_is_planned(collection: Collection) -> None:
+    """On its way to the device; what is rendered already only moves."""
+    settings = DataSettings(window_s=2.0, batch=4, speaker_shares=(0.5, 0.5))
+    planned = WindowBatches(collection, settings, ENCODER, 4, seed=2, planned=True).batch(0)
+    assert isinstance(planned, PlannedBatch)
+    encoder = ENCODER.model_copy(update={"conv_layers": ((16, 400, 160), (16, 4, 4))})
+    task = build_task(TinySettings(encoder=encoder), 2)
+    task.renderer = SceneRenderer(samples_on(CPU, collection))
+    expected = planned.rendered(task.renderer)
+    found = task.transfer_batch_to_device(planned, CPU, 0)
+    for batch in (found, task.transfer_batch_to_device(found, CPU, 0)):
+        assert all(map(torch.equal, expected, batch))
+
+
+def test_sizes_hold_everybody(collection: Collection) -> None:
+    """As many speakers as are drawn at most, or as one of the real meetings has."""
+    settings = DataSettings(conversation_windows=3, speaker_shares=(0.5, 0.5))
+    assert sizes_of(collection, settings) == (3, 2)
+    crowd = [Utterance(0, f"m{n}", ((0, SECOND),)) for n in (0, 1, 2, 2, 3)]
+    assert sizes_of(replace(collection, meetings=[crowd[:1], crowd]), settings) == (3, 4)
 
 
 def test_rows_are_apart_in_one_conversation(collection: Collection) -> None:
