@@ -25,6 +25,7 @@ from wavlm_meeting.diarization.pipeline import DiarizationPipeline
 from wavlm_meeting.formats.rttm import read_rttm
 from wavlm_meeting.formats.trials import read_trials
 from wavlm_meeting.formats.uem import read_uem
+from wavlm_meeting.heads.speaker import WholeVoice
 from wavlm_meeting.recipes.tiny.collection import load_collection
 from wavlm_meeting.recipes.tiny.conversations import draw_set, rendered
 from wavlm_meeting.recipes.tiny.settings import EvaluationSettings
@@ -32,7 +33,6 @@ from wavlm_meeting.scoring.diarization import DiarizationScore, ErrorCounts, sco
 from wavlm_meeting.scoring.verification import equal_error_rate
 from wavlm_meeting.units import SAMPLE_RATE
 from wavlm_meeting.verification.normalisation import cosines
-from wavlm_meeting.wavlm.frontend import valid_mask
 
 MIXED = "several sources"
 """Stands for the source of conversations whose speakers come from more than one."""
@@ -178,10 +178,9 @@ def _embed_batch(pipeline: DiarizationPipeline, batch: Sequence[Samples]) -> tor
     for row, piece in zip(samples, batch, strict=True):
         row[: len(piece)] = torch.from_numpy(piece)
     encoded = pipeline.encoder(samples.to(device), lengths.to(device))
-    frames = encoded.hidden_states[0].shape[1]
-    masks = valid_mask(encoded.frame_lengths, frames).float()[:, None]  # (B, 1, T)
     heads = cast("DiarizationHeads", pipeline.heads)
-    return heads.embedding(encoded.hidden_states, masks)[:, 0].float().cpu()
+    voice = WholeVoice(heads.embedding, heads.segmentation)
+    return F.normalize(voice(encoded.hidden_states, encoded.frame_lengths), dim=-1).float().cpu()
 
 
 Embed = Callable[[Sequence[Samples]], NDArray[np.float32]]

@@ -11,15 +11,13 @@ from itertools import combinations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from wavlm_meeting.diarization.local import Local
 from wavlm_meeting.diarization.settings import DiarizationSettings
 from wavlm_meeting.diarization.target_speaker import TargetSpeakerHead
 from wavlm_meeting.diarization.vector_clustering import VectorClusteringHeads
-from wavlm_meeting.heads.conformer import Conformer
 from wavlm_meeting.heads.embedding import EmbeddingHead
-from wavlm_meeting.heads.layer_mix import LayerMix
+from wavlm_meeting.heads.frame_classes import FrameClasses
 
 # B batch, T frames, L layers, S local speakers, K powerset classes
 
@@ -38,7 +36,7 @@ def powerset_table(speakers: int, at_once: int) -> Tensor:
     return table
 
 
-class SegmentationHead(nn.Module):
+class SegmentationHead(FrameClasses):
     """Hidden states -> log-probabilities (B, T, K) over sets of active local speakers."""
 
     powerset: Tensor
@@ -54,21 +52,11 @@ class SegmentationHead(nn.Module):
         conformer_layers: int = 0,
         ffn: int = 512,
     ) -> None:
-        super().__init__()
-        self.register_buffer("powerset", powerset_table(speakers, at_once), persistent=False)
-        self.mix = LayerMix(layers + 1)
-        self.norm = nn.LayerNorm(width)
-        self.hidden = nn.Linear(width, hidden)
-        self.conformer = Conformer(conformer_layers, hidden, ffn=ffn) if conformer_layers else None
-        self.classes = nn.Linear(hidden, len(self.powerset))
-
-    def forward(
-        self, hidden_states: Sequence[Tensor], frame_lengths: Tensor | None = None
-    ) -> Tensor:
-        """Return log-probabilities (B, T, K), looking no further than `frame_lengths` (B,)."""
-        x = self.hidden(self.norm(self.mix(hidden_states)))
-        x = F.gelu(x) if self.conformer is None else self.conformer(x, frame_lengths)
-        return self.classes(x).float().log_softmax(dim=-1)
+        powerset = powerset_table(speakers, at_once)
+        super().__init__(
+            layers, width, hidden, len(powerset), conformer_layers=conformer_layers, ffn=ffn
+        )
+        self.register_buffer("powerset", powerset, persistent=False)
 
     def activities(self, log_probabilities: Tensor) -> Tensor:
         """Return the probability (B, T, S) that each local speaker is active."""

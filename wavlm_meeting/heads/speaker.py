@@ -19,11 +19,25 @@ from torch import Tensor, nn
 from wavlm_meeting.config import Settings
 from wavlm_meeting.heads.ecapa import Ecapa, EcapaConfig, frame_shares, weighted_moments
 from wavlm_meeting.heads.embedding import EmbeddingHead
+from wavlm_meeting.heads.frame_classes import FrameClasses
 from wavlm_meeting.heads.layer_mix import LayerMix
 from wavlm_meeting.wavlm.frontend import valid_mask
 
 NORM_EPS = 1e-5
 """Added to every variance of the instance norm; the released code's value."""
+
+
+class SpeechConfig(Settings):
+    """Sizes of a head that says in which frames anybody speaks."""
+
+    hidden: int = Field(128, ge=1)
+    """Its width."""
+    classes: int = Field(11, ge=2)
+    """Classes of a frame, the first of them for nobody."""
+    conformer_layers: int = Field(0, ge=0)
+    """Conformer blocks in it."""
+    ffn: int = Field(512, ge=1)
+    """Width of their feed-forward parts."""
 
 
 class AttentiveConfig(Settings):
@@ -33,6 +47,9 @@ class AttentiveConfig(Settings):
     """Width of the frame features that are pooled."""
     embedding: int = Field(192, ge=1)
     """Size of the embedding."""
+    speech: SpeechConfig | None = None
+    """Diarization's head of who speaks, which comes with its embedding head and is not trained: a
+    frame counts as much as somebody is likely to speak in it. None: all frames count alike."""
 
 
 class SpeakerConfig(Settings):
@@ -81,28 +98,40 @@ class SpeakerHead(nn.Module):
 
 
 class WholeVoice(nn.Module):
-    """Diarization's embedding head on one speaker, who has all frames."""
+    """Diarization's embedding head on one speaker, who has all frames in which anybody speaks.
 
-    def __init__(self, head: EmbeddingHead) -> None:
+    The head is trained on such frames alone. Without `speech` to find them it takes every frame.
+    """
+
+    def __init__(self, head: EmbeddingHead, speech: FrameClasses | None = None) -> None:
         super().__init__()
-        self.head = head
+        self.head, self.speech = head, speech
 
     def forward(
         self, hidden_states: Sequence[Tensor], frame_lengths: Tensor | None = None
     ) -> Tensor:
         """Embed tensors (B, T, C), of which the first `frame_lengths` (B,) frames are valid."""
+        return self.head.raw(hidden_states, self._masks(hidden_states, frame_lengths))[:, 0]
+
+    @torch.no_grad()
+    def _masks(self, hidden_states: Sequence[Tensor], frame_lengths: Tensor | None) -> Tensor:
+        """Return how much each frame counts, (B, 1, T)."""
         batch, frames, _ = hidden_states[-1].shape
+        if self.speech is not None:
+            return self.speech.spoken(hidden_states, frame_lengths)[:, None]
         masks = hidden_states[-1].new_ones(batch, 1, frames)
         if frame_lengths is not None:
             masks = masks * valid_mask(frame_lengths, frames)[:, None]
-        return self.head.raw(hidden_states, masks)[:, 0]
+        return masks
 
 
 def build_speaker_head(config: SpeakerConfig, states: int, width: int) -> SpeakerHead | WholeVoice:
     """Make a head for features of `states` tensors that are `width` channels wide."""
     if config.attentive is not None:
-        own = config.attentive
-        return WholeVoice(EmbeddingHead(states - 1, width, own.hidden, own.embedding))
+        own, speech = config.attentive, None
+        if own.speech is not None:
+            speech = FrameClasses(states - 1, width, **own.speech.model_dump())
+        return WholeVoice(EmbeddingHead(states - 1, width, own.hidden, own.embedding), speech)
     sizes = config.ecapa.model_dump()
     return SpeakerHead(states, width, instance_norm=config.instance_norm, **sizes)
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from wavlm_meeting.checkpoints.bundle import ENCODER, Bundle, write_bundle
 from wavlm_meeting.checkpoints.card import Card, Storage
 from wavlm_meeting.checkpoints.catalog import resolve
@@ -25,17 +27,17 @@ from wavlm_meeting.checkpoints.speechbrain import (
 from wavlm_meeting.devices import resolve_device
 from wavlm_meeting.errors import CheckpointError
 from wavlm_meeting.files import sha256_of
-from wavlm_meeting.heads.embedding import EmbeddingHead
 from wavlm_meeting.heads.speaker import (
     AttentiveConfig,
     SpeakerConfig,
-    WholeVoice,
+    SpeechConfig,
     build_speaker_head,
 )
 from wavlm_meeting.verification.fbank import Fbank
 from wavlm_meeting.verification.model import SpeakerModel, WholeXVector
 from wavlm_meeting.wavlm.model import WavLM
 
+_BLOCKS = "segmentation.conformer.blocks."
 DIARIZATION = "diarization"
 """The part with the embedding head of diarization, for models that have no better one."""
 
@@ -115,12 +117,14 @@ def _from_bundle(model: Bundle, source: str) -> SpeakerModel:
         encoder, xvector = build_with_head(model, XVECTOR, build_xvector, source)
         found = SpeakerModel(encoder, WholeXVector(xvector), xvector.embedding.out_features)
     elif DIARIZATION in model.state:
-        voice = _embedding_head(model, source)
-        sizes = AttentiveConfig(
-            hidden=voice.hidden.out_features, embedding=voice.output.out_features
+        config = _voice_sizes(model, source)
+        states, width = model.card.encoder.layers + 1, model.card.encoder.width
+        head = build_filled(
+            lambda: build_speaker_head(config, states, width),
+            _renamed(model.state[DIARIZATION]),
+            f"{source}: {DIARIZATION}",
         )
-        config = SpeakerConfig(attentive=sizes)
-        found = SpeakerModel(build_encoder(model), WholeVoice(voice), config.size, config=config)
+        found = SpeakerModel(build_encoder(model), head, config.size, config=config)
     else:
         has = ", ".join(f"'{name}'" for name in model.state)
         raise CheckpointError(
@@ -133,16 +137,29 @@ def _from_bundle(model: Bundle, source: str) -> SpeakerModel:
     return found
 
 
-def _embedding_head(model: Bundle, source: str) -> EmbeddingHead:
-    """Take the embedding head out of the heads of diarization; its sizes show in its shapes."""
-    prefix, encoder = "embedding.", model.card.encoder
+def _voice_sizes(model: Bundle, source: str) -> SpeakerConfig:
+    """Return what diarization's heads of voices and of speech are, which shows in their shapes."""
     part = model.state[DIARIZATION]
-    state = {n.removeprefix(prefix): part[n] for n in part if n.startswith(prefix)}
-    if "output.weight" not in state or state["output.weight"].ndim != 2:
+    output, classes = part.get("embedding.output.weight"), part.get("segmentation.classes.weight")
+    if output is None or output.ndim != 2:
         raise CheckpointError(f"{source}: its '{DIARIZATION}' has no embedding head; take 'tiny'.")
-    size, pooled = state["output.weight"].shape
-    return build_filled(
-        lambda: EmbeddingHead(encoder.layers, encoder.width, pooled // 2, size),
-        state,
-        f"{source}: {DIARIZATION}",
-    )
+    speech = None
+    if classes is not None and classes.ndim == 2:
+        blocks = {name.split(".")[3] for name in part if name.startswith(_BLOCKS)}
+        first = part.get(f"{_BLOCKS}0.first.hidden.weight")
+        sizes = {} if first is None else {"ffn": len(first)}
+        numbers = {"hidden": classes.shape[1], "classes": len(classes), **sizes}
+        speech = SpeechConfig(conformer_layers=len(blocks), **numbers)
+    embedding, pooled = output.shape
+    voice = AttentiveConfig(hidden=pooled // 2, embedding=embedding, speech=speech)
+    return SpeakerConfig(attentive=voice)
+
+
+def _renamed(part: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the parameters of diarization's heads by the names that `WholeVoice` has for them."""
+    names = {"embedding": "head", "segmentation": "speech"}
+    return {
+        f"{names[head]}.{rest}": tensor
+        for head, rest, tensor in ((*name.split(".", 1), part[name]) for name in part)
+        if head in names
+    }

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from wavlm_meeting.config import Settings
 from wavlm_meeting.devices import in_bfloat16
 from wavlm_meeting.errors import TrainingError
+from wavlm_meeting.heads.speaker import WholeVoice
 from wavlm_meeting.verification.loss import SpeakerClasses, margin_loss, pair_loss, teacher_loss
 from wavlm_meeting.verification.model import SpeakerModel
 from wavlm_meeting.wavlm.model import WavLM
@@ -126,6 +127,8 @@ class SpeakerTask(lightning.LightningModule):
             )
             encoder.mask_embedding.requires_grad = False  # nothing is masked here
             encoder.recompute = settings.recompute and not settings.freeze_encoder
+        if isinstance(model.pooling, WholeVoice) and model.pooling.speech is not None:
+            model.pooling.speech.requires_grad_(requires_grad=False)
         self.train()
 
     def on_train_start(self) -> None:
