@@ -37,9 +37,10 @@ from wavlm_meeting.verification.fbank import Fbank
 from wavlm_meeting.verification.model import SpeakerModel, WholeXVector
 from wavlm_meeting.wavlm.model import WavLM
 
-_BLOCKS = "segmentation.conformer.blocks."
 DIARIZATION = "diarization"
 """The part with the embedding head of diarization, for models that have no better one."""
+_BLOCKS = "segmentation.conformer.blocks."
+"""What the names of a Conformer's parameters begin with there."""
 
 
 def load_speaker_model(source: str | Path = "tiny", device: str = "cpu") -> SpeakerModel:
@@ -157,9 +158,10 @@ def _voice_sizes(model: Bundle, source: str) -> SpeakerConfig:
 
 def _renamed(part: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the parameters of diarization's heads by the names that `WholeVoice` has for them."""
-    names = {"embedding": "head", "segmentation": "speech"}
+    heads = {"embedding.": "head.", "segmentation.": "speech."}
     return {
-        f"{names[head]}.{rest}": tensor
-        for head, rest, tensor in ((*name.split(".", 1), part[name]) for name in part)
-        if head in names
+        new + name.removeprefix(old): tensor
+        for old, new in heads.items()
+        for name, tensor in part.items()
+        if name.startswith(old)
     }
