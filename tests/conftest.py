@@ -1,5 +1,6 @@
 """What tests of several folders share."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,12 @@ import soundfile
 from commands import Command
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """Let commands be interrupted: what a shell starts in its background is told to ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
