@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from wavlm_meeting.heads.conformer import Conformer
 from wavlm_meeting.heads.layer_mix import LayerMix
-from wavlm_meeting.wavlm.frontend import valid_mask
 
 NOBODY = 0
 """Class of the frames in which nobody speaks."""
@@ -49,9 +48,7 @@ class FrameClasses(nn.Module):
     def spoken(
         self, hidden_states: Sequence[Tensor], frame_lengths: Tensor | None = None
     ) -> Tensor:
-        """Return the probability (B, T) that anybody speaks; 0 past `frame_lengths` (B,)."""
+        """Return the probability (B, T) that anybody speaks; parameters are those of `forward`."""
         others = self(hidden_states, frame_lengths)[..., NOBODY + 1 :]
-        probability = others.exp().sum(dim=-1)  # not 1 - P(nobody), which rounds to 0 in silence
-        if frame_lengths is None:
-            return probability
-        return probability * valid_mask(frame_lengths, probability.shape[1])
+        probability: Tensor = others.exp().sum(dim=-1)  # 1 - P(nobody) rounds to 0 in silence
+        return probability

@@ -116,13 +116,13 @@ class WholeVoice(nn.Module):
     @torch.no_grad()
     def _masks(self, hidden_states: Sequence[Tensor], frame_lengths: Tensor | None) -> Tensor:
         """Return how much each frame counts, (B, 1, T)."""
-        batch, frames, _ = hidden_states[-1].shape
-        if self.speech is not None:
-            return self.speech.spoken(hidden_states, frame_lengths)[:, None]
-        masks = hidden_states[-1].new_ones(batch, 1, frames)
+        if self.speech is None:
+            masks = hidden_states[-1].new_ones(hidden_states[-1].shape[:2])
+        else:
+            masks = self.speech.spoken(hidden_states, frame_lengths)
         if frame_lengths is not None:
-            masks = masks * valid_mask(frame_lengths, frames)[:, None]
-        return masks
+            masks = masks * valid_mask(frame_lengths, masks.shape[1])
+        return masks[:, None]
 
 
 def build_speaker_head(config: SpeakerConfig, states: int, width: int) -> SpeakerHead | WholeVoice:

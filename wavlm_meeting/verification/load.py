@@ -141,19 +141,23 @@ def _from_bundle(model: Bundle, source: str) -> SpeakerModel:
 def _voice_sizes(model: Bundle, source: str) -> SpeakerConfig:
     """Return what diarization's heads of voices and of speech are, which shows in their shapes."""
     part = model.state[DIARIZATION]
-    output, classes = part.get("embedding.output.weight"), part.get("segmentation.classes.weight")
-    if output is None or output.ndim != 2:
-        raise CheckpointError(f"{source}: its '{DIARIZATION}' has no embedding head; take 'tiny'.")
-    speech = None
-    if classes is not None and classes.ndim == 2:
-        blocks = {name.split(".")[3] for name in part if name.startswith(_BLOCKS)}
-        first = part.get(f"{_BLOCKS}0.first.hidden.weight")
-        sizes = {} if first is None else {"ffn": len(first)}
-        numbers = {"hidden": classes.shape[1], "classes": len(classes), **sizes}
-        speech = SpeechConfig(conformer_layers=len(blocks), **numbers)
-    embedding, pooled = output.shape
+    embedding, pooled = _last_of(part, "embedding.output.weight", source).shape
+    classes, hidden = _last_of(part, "segmentation.classes.weight", source).shape
+    blocks = {name.split(".")[3] for name in part if name.startswith(_BLOCKS)}
+    first = part.get(f"{_BLOCKS}0.first.hidden.weight")
+    sizes = {} if first is None else {"ffn": len(first)}
+    speech = SpeechConfig(hidden=hidden, classes=classes, conformer_layers=len(blocks), **sizes)
     voice = AttentiveConfig(hidden=pooled // 2, embedding=embedding, speech=speech)
     return SpeakerConfig(attentive=voice)
+
+
+def _last_of(part: Mapping[str, Tensor], name: str, source: str) -> Tensor:
+    """Return the matrix that a head of diarization ends with; raises CheckpointError without it."""
+    weight = part.get(name)
+    if weight is None or weight.ndim != 2:
+        head = name.split(".", 1)[0]
+        raise CheckpointError(f"{source}: its '{DIARIZATION}' has no {head} head; take 'tiny'.")
+    return weight
 
 
 def _renamed(part: Mapping[str, Tensor]) -> dict[str, Tensor]:

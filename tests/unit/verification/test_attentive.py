@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch.nn import functional as F
 
 from wavlm_meeting.audio.read import read_audio
+from wavlm_meeting.checkpoints.bundle import write_bundle
+from wavlm_meeting.checkpoints.loading import load_model
+from wavlm_meeting.errors import CheckpointError
 from wavlm_meeting.heads.frame_classes import NOBODY, FrameClasses
 from wavlm_meeting.heads.speaker import AttentiveConfig, SpeakerConfig, SpeechConfig, WholeVoice
 from wavlm_meeting.verification.load import load_speaker_model, write_speaker_model
@@ -73,12 +77,20 @@ def test_a_frame_counts_as_much_as_somebody_speaks_in_it() -> None:
     head = FrameClasses(1, 6, 5, 4).eval()
     states = [torch.randn(2, 9, 6) for _ in range(2)]
     with torch.no_grad():
-        spoken = head.spoken(states, torch.tensor([9, 4]))
-        assert torch.equal(spoken[1, 4:], torch.zeros(5))
-        nobody = head(states, torch.tensor([9, 4]))[..., NOBODY].exp()
-        torch.testing.assert_close(spoken[0], 1.0 - nobody[0])
+        nobody = head(states)[..., NOBODY].exp()
+        torch.testing.assert_close(head.spoken(states), 1.0 - nobody)
         head.classes.bias[NOBODY] += 60.0  # 1 - P(nobody) rounds to 0
         assert (head.spoken(states) > 0).all()
+
+
+@pytest.mark.parametrize("head", ["embedding", "segmentation"])
+def test_a_bundle_without_one_of_the_heads_is_refused(head: str, tmp_path: Path) -> None:
+    """Who has no ear for voices, or for speech, is told so."""
+    bundle = load_model("tiny")
+    part = {n: each for n, each in bundle.state["diarization"].items() if not n.startswith(head)}
+    write_bundle(tmp_path / "cut", {**bundle.state, "diarization": part}, bundle.card, "float16")
+    with pytest.raises(CheckpointError, match=f"has no {head} head; take 'tiny'"):
+        load_speaker_model(tmp_path / "cut")
 
 
 def test_hearing_speech_is_not_trained() -> None:
