@@ -1,12 +1,13 @@
 """Continuous speech separation, from folders to a table."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pyannote.core import Annotation
 
@@ -34,6 +35,7 @@ from wavlm_meeting.recipes.libricss.rooms import RoomSettings, simulate_pool
 from wavlm_meeting.recipes.libricss.settings import LibriCssSettings
 from wavlm_meeting.recipes.libricss.simulated import Figures, Material, measure
 from wavlm_meeting.recipes.libricss.table import card_figures, simulated_table, word_table
+from wavlm_meeting.recipes.libricss.taken_over import take_over
 from wavlm_meeting.recipes.libricss.tracks import separate_sessions
 from wavlm_meeting.recipes.pretraining_settings import recipe_settings
 from wavlm_meeting.recipes.results import write_json, write_table
@@ -42,10 +44,14 @@ from wavlm_meeting.recipes.workers import map_of
 from wavlm_meeting.separation.load import PART, add_separation, load_separator
 from wavlm_meeting.separation.model import SeparationHead
 from wavlm_meeting.training.progress import Report
+from wavlm_meeting.training.recordings import read_recordings
 from wavlm_meeting.training.separation_training import load_trained, new_head, train_separation
+from wavlm_meeting.units import SAMPLE_RATE
 from wavlm_meeting.verification.backend import load_backend, save_backend
 from wavlm_meeting.wavlm.model import WavLM
 
+PIECES, PIECES_AT_ONCE = 480, 8
+"""Of the training speech, that a head from another encoder is fitted on."""
 TEST_PLACES = 8
 """Places of talkers in the rooms of tests, as many as LibriCSS has talkers in a session."""
 
@@ -125,7 +131,7 @@ class LibriCssRecipe:
             "seed": settings.train.seed,
         }
         training = {
-            **settings.model_dump(include={"encoder", "separation"}),
+            **settings.model_dump(include={"encoder", "separation", "head"}),
             "weights": sha256_of(weights_file(resolve(settings.encoder))),
             "train": settings.train.model_dump(
                 exclude={"trainer": {"checkpoint_steps", "log_steps", "workers"}}
@@ -172,8 +178,27 @@ class LibriCssRecipe:
             # Two seeds that are alike do not give the same rooms.
             simulate_pool(self.test_rooms, own, settings.simulated.seed + 1_000_000, work)
 
-    def _train(self) -> None:
+    def _begun(self) -> tuple[WavLM, SeparationHead]:
+        """Return what the training begins with, another model's head taken over if one is named."""
         encoder, head = self._untrained()
+        settings = self.settings
+        if settings.head:
+            other = load_separator(settings.head, "cpu")
+            missed = take_over(head, encoder, other.head, other.encoder, self._pieces())
+            log.info("train: %.0f %% of what the head read is missed", 100 * missed)
+        return encoder, head
+
+    def _pieces(self) -> Iterator[torch.Tensor]:
+        """Give pieces of the training speech (B, N), as long as the head's windows."""
+        said = read_recordings(self.manifests.speech)
+        rng = np.random.default_rng(self.settings.train.seed)
+        length = round(self.settings.separation.window_s * SAMPLE_RATE)
+        for _ in range(PIECES // PIECES_AT_ONCE):
+            chosen = rng.integers(len(said), size=PIECES_AT_ONCE).tolist()
+            yield torch.from_numpy(np.stack([said.read(index, 0, length) for index in chosen]))
+
+    def _train(self) -> None:
+        encoder, head = self._begun()
         train_separation(
             encoder,
             head,

@@ -41,6 +41,9 @@ class LibriCssSettings(CardSettings):
     """Name, folder, file or hub id of the model that gets the head; its other heads stay."""
     separation: SeparationSettings = SeparationSettings()
     """Sizes of the head, and how recordings are cut."""
+    head: str = ""
+    """Model whose head of these sizes the training begins with although its encoder is another one;
+    what reads the encoder is fitted first. Empty: a new head, or that of `encoder`."""
     rooms: RoomSettings = RoomSettings()
     """Rooms that mixtures are trained in."""
     train: SeparationTrainingSettings = SeparationTrainingSettings()

@@ -18,7 +18,7 @@ from pyannote.core import Annotation
 from torch.nn import functional as F
 
 from wavlm_meeting.audio.read import read_audio
-from wavlm_meeting.audio.simulate import Samples
+from wavlm_meeting.audio.simulate import Placement, Samples, Utterance, draw_scene, render
 from wavlm_meeting.diarization.heard import Heard
 from wavlm_meeting.diarization.model import DiarizationHeads
 from wavlm_meeting.diarization.pipeline import DiarizationPipeline
@@ -185,6 +185,26 @@ def _embed_batch(pipeline: DiarizationPipeline, batch: Sequence[Samples]) -> tor
 
 Embed = Callable[[Sequence[Samples]], NDArray[np.float32]]
 """Gives the unit embeddings (M, D) of recordings of one voice each."""
+
+
+def elsewhere(
+    waveforms: Sequence[Samples], work: Path, split: str, settings: EvaluationSettings
+) -> list[Samples]:
+    """Return recordings of one voice, each as heard in a scene of its own.
+
+    Scenes are drawn as those of simulated conversations are, noise from that split.
+    """
+    collection = load_collection(work, split)
+
+    def heard(waveform: Samples, number: int) -> Samples:
+        rng = np.random.default_rng((settings.seed, number))
+        length, samples = len(waveform), np.round(waveform * 32767).astype(np.int16)
+        whole = Placement(Utterance(0, "voice", ((0, length),)), 0, length, 0)
+        channel = settings.conversation, collection.noises
+        scene = draw_scene(rng, length, ["voice"], [whole], *channel)
+        return render(scene, lambda _: samples, collection.audio)
+
+    return [heard(waveform, number) for number, waveform in enumerate(waveforms)]
 
 
 def trials_errors(embed_all: Embed, corpus: Path, name: str) -> dict[str, float]:

@@ -123,7 +123,7 @@ def written(
         version=settings.card.version,
         licence=settings.card.licence,
         description=settings.card.description,
-        encoder=settings.encoder,
+        encoder=pipeline.encoder.config,
         heads=heads,
         training=settings.card.training,
         figures=dict(figures),

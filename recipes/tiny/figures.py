@@ -3,8 +3,13 @@
 import logging
 from collections.abc import Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from wavlm_meeting.audio.simulate import Samples
 from wavlm_meeting.diarization.pipeline import DiarizationPipeline
 from wavlm_meeting.recipes.tiny.channels_report import by_channel
 from wavlm_meeting.recipes.tiny.confidence import calibration_error, pair
@@ -13,6 +18,7 @@ from wavlm_meeting.recipes.tiny.evaluate import (
     Recording,
     by_source,
     calls,
+    elsewhere,
     embed,
     meetings,
     score,
@@ -32,6 +38,13 @@ MEETING_SPLITS = {
     ", not trained on": ("dev", "test"),
     ", test only": ("test",),
 }
+
+SCENES: dict[str, dict[str, float]] = {
+    "rooms and noise": {},
+    "other microphones": {"room": 0.0, "noise": 0.0, "equaliser_db": 4.0, "tilt_db": 4.0},
+}
+"""Where voices are heard, too, by what differs from simulated conversations; microphones are as far
+apart as in the trainings of `mini`."""
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +72,7 @@ def all_figures(
         figures
         | meeting_figures(pipeline, corpus)
         | trial_figures(partial(embed, pipeline), corpus)
+        | scene_figures(partial(embed, pipeline), corpus, work, settings)
     )
 
 
@@ -113,6 +127,33 @@ def trial_figures(embed_all: Embed, corpus: Path, lists: Sequence[str] = TRIALS)
         for source, rate in trials_errors(embed_all, corpus, f"{trials}.txt").items():
             figures[f"EER %, {trials}{source and f', {source}'}"] = percent(rate)
     return figures
+
+
+def scene_figures(
+    embed_all: Embed, corpus: Path, work: Path, settings: EvaluationSettings
+) -> Figures:
+    """Return the equal error rate of each list where every recording has a scene of its own."""
+    figures: Figures = {}
+    for trials, (scene, changes) in product(TRIALS, SCENES.items()):
+        if not (corpus / f"{trials}.txt").exists():
+            continue
+        conversation = settings.conversation.model_copy(update=changes)
+        drawn = settings.model_copy(update={"conversation": conversation})
+        split = "dev" if "dev" in trials else "test"
+        heard = partial(_heard_elsewhere, embed_all, work, split, drawn)
+        rates = trials_errors(heard, corpus, f"{trials}.txt")
+        figures[f"EER %, {trials}, {scene}"] = percent(rates[""])
+    return figures
+
+
+def _heard_elsewhere(
+    embed_all: Embed,
+    work: Path,
+    split: str,
+    settings: EvaluationSettings,
+    waveforms: Sequence[Samples],
+) -> NDArray[np.float32]:
+    return embed_all(elsewhere(waveforms, work, split, settings))
 
 
 def percent(share: float) -> float:

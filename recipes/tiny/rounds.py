@@ -7,6 +7,7 @@ from wavlm_meeting.checkpoints.folders import CARD
 from wavlm_meeting.checkpoints.trainings import steps_done
 from wavlm_meeting.config import read_toml
 from wavlm_meeting.errors import SettingsError
+from wavlm_meeting.recipes.tiny.compress import compress_round, compressed
 from wavlm_meeting.recipes.tiny.export import trained_pipeline, written
 from wavlm_meeting.recipes.tiny.pretrain import PRETRAINED, pretrain, pretrained
 from wavlm_meeting.recipes.tiny.settings import TinySettings
@@ -22,10 +23,16 @@ def train_round(work: Path, path: Path, start: Path | None = None) -> None:
     """Train by the settings at `path`, and whatever else its weights are averaged with.
 
     Without a `start` the rounds before are made first; what is done is left as it is. Raises
-    SettingsError where one of these is not there or they follow each other in a circle.
+    SettingsError where one of these is not there or they follow each other in a circle, and where
+    a round that compresses has nothing to begin with.
     """
     settings = read_toml(path, TinySettings)
     start = start or _left_by_the_one_before(work, path) or pretrained(work / path.stem)
+    if settings.compression is not None:
+        if start is None:
+            raise SettingsError(f"{path}: has nothing to compress; name a bundle with --start.")
+        compress_round(work, work / path.stem, settings, settings.compression, start)
+        return
     train(work, work / path.stem, settings, start)
     for name in settings.averaged_with:
         other = read_toml(path.with_name(f"{name}.toml"), TinySettings)
@@ -37,8 +44,10 @@ def begun_with(
 ) -> Path | None:
     """Return what a training in `folder` began with: `start`, or what the round before it left.
 
-    Where nothing was trained that is `start` alone.
+    Where nothing was trained that is `start` alone, and after a compression what it made.
     """
+    if settings.compression is not None and (compressed(folder) / CARD).is_file():
+        return compressed(folder)
     return start or (left_before(work, settings) if steps_done(folder) else None)
 
 

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from wavlm_meeting.audio.simulate import ConversationSettings
 from wavlm_meeting.checkpoints.card import Storage, Training
+from wavlm_meeting.compression.settings import CompressionSettings
 from wavlm_meeting.config import Settings
 from wavlm_meeting.diarization.settings import DiarizationSettings
 from wavlm_meeting.diarization.task import TaskSettings
@@ -118,6 +119,17 @@ class SeparateSettings(Settings):
     """How the work is kept."""
 
 
+class CompressSettings(Settings):
+    """A round that makes the model before it smaller instead of training on."""
+
+    share: str = "50%"
+    """Of the encoder's parameters, what stays."""
+    batches: int = Field(300, ge=1)
+    """Batches of conversations that it listens to while it is pruned and taught again."""
+    distillation: CompressionSettings = CompressionSettings()
+    """Both distillations."""
+
+
 class EvaluationSettings(Settings):
     """Conversations for choosing (dev speakers) and reporting (test speakers)."""
 
@@ -180,6 +192,8 @@ class TinySettings(Settings):
     """Pretraining of the encoder, if there is one."""
     separation: SeparateSettings | None = None
     """The separation head, if there is one."""
+    compression: CompressSettings | None = None
+    """Makes what the round before leaves smaller, in the place of a training, if there is one."""
     task: TaskSettings = TaskSettings()
     """Objective and optimiser."""
     average: float = Field(0.0, ge=0, lt=1)

@@ -56,7 +56,7 @@ def test_what_does_not_fit_is_one_line(command: Command) -> None:
     """A model without its layer, a layer that is none, labels of something else, no shards."""
     words = ("label", "shards", *SMALL, "--name", "units")
     assert_refused(command(*words, "--model", "tiny"), "--layer")
-    assert_refused(command(*words, "--model", "tiny", "--layer", "9"), "layers 0 to 4")
+    assert_refused(command(*words, "--model", "tiny", "--layer", "9"), "layers 0 to 6")
     assert command(*words).returncode == 0
     assert_refused(command(*words, "--hop", "640"), "'units' has 8 clusters of MFCC each 320")
     assert_refused(command("label", "speech", *SMALL, "--name", "units"), "no index")

@@ -1,6 +1,7 @@
 """The recipe of separation, from the layouts of LibriSpeech and LibriCSS to the tables."""
 
 import json
+import re
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -27,13 +28,14 @@ from small_libricss import write_corpus
 from wavlm_meeting.audio.simulate import Utterance
 from wavlm_meeting.checkpoints.folders import BACKEND
 from wavlm_meeting.checkpoints.loading import load_model
+from wavlm_meeting.recipes.libricss import recipe
 from wavlm_meeting.recipes.libricss.prepare import Manifests, coloured_noise
 from wavlm_meeting.recipes.libricss.recipe import run
 from wavlm_meeting.recipes.libricss.sessions import CONDITIONS, draw_placements, overlap_of
 from wavlm_meeting.recipes.libricss.settings import LibriCssSettings
 from wavlm_meeting.recipes.libricss.simulated import Conversation, alone_stretches
 from wavlm_meeting.recipes.libricss.small import lay_out
-from wavlm_meeting.separation.load import load_separator
+from wavlm_meeting.separation.load import add_separation, load_separator
 from wavlm_meeting.training.recordings import read_recordings
 from wavlm_meeting.training.separation_mixtures import Mixture
 from wavlm_meeting.training.separation_rooms import RoomPool
@@ -156,6 +158,24 @@ def test_from_folders_to_the_tables(
         for name in ("work", "on")
     )
     assert torch.allclose(before, after, atol=1e-6)
+
+
+def test_a_head_of_another_model_is_where_a_training_begins(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it read of its own encoder is found again in the other one, which learned to give it."""
+    monkeypatch.setattr(recipe, "PIECES", 16)
+    (tmp_path / "few.toml").write_text(
+        SETTINGS.replace('encoder = "tiny"', f'encoder = "tiny"\nhead = "{tmp_path}/other"')
+    )
+    few, source = read_toml(tmp_path / "few.toml", LibriCssSettings), load_model("mini")
+    head = new_head(source.card.encoder, few.separation, 5)
+    add_separation(source, head, few.separation, tmp_path / "other", storage="float32")
+    with caplog.at_level("INFO"):
+        run(tree, tmp_path / "work", str(tmp_path / "few.toml"), "prepare..train")
+    missed = re.search(r"(\d+) % of what the head read is missed", caplog.text)
+    assert missed is not None
+    assert int(missed[1]) < 10
 
 
 def test_mistakes(tree: Path, tmp_path: Path) -> None:

@@ -194,6 +194,14 @@ start_share = 0.0
 steps = 1
 learning_rate = 1e-12
 """,
+    "small": """
+base = "third.toml"
+after = "third.toml"
+[compression]
+share = "70%"
+batches = 2
+distillation = { pruning = { steps = 3 }, recovery = { steps = 2 } }
+""",
     "untrained": 'base = "third.toml"\n',
     "circle": 'base = "third.toml"\nafter = "rounds.toml"\n',
     "rounds": 'base = "third.toml"\nafter = "circle.toml"\n',
@@ -232,6 +240,35 @@ def test_one_command_makes_all_rounds(
         assert torch.allclose(trained[2][key], second[key], atol=1e-6), key
         moved = max(moved, float((expected - value).abs().max()))
     assert moved > 1e-3
+
+
+def test_a_round_can_make_the_model_before_it_smaller(corpus: Path, tmp_path: Path) -> None:
+    """From the corpus to a bundle of the size that was asked for, heads as the round before had.
+
+    What is done stays; a compression of nothing is refused.
+    """
+    pytest.importorskip("resemblyzer", reason="the teacher needs the extra 'train'")
+    for name, text in ROUNDS.items():
+        (tmp_path / f"{name}.toml").write_text(text)
+    own = tmp_path / "small.toml"
+    own.write_text(ROUNDS["small"].replace("third", "first"))
+    work, out = tmp_path / "work", tmp_path / "out"
+    main(corpus, work, own, target=out, stages="prepare,train,export", workers=1)
+    before = load_pipeline(str(work / "first/left"), "cpu")
+    after = load_pipeline(str(out), "cpu")
+    counts = [sum(each.numel() for each in made.encoder.parameters()) for made in (before, after)]
+    assert 0.6 < counts[1] / counts[0] < 0.8
+    for key, value in before.heads.state_dict().items():
+        assert torch.equal(after.heads.state_dict()[key], value), key
+    heard = work / "small/conversations"
+    rows = sorted(heard.iterdir())
+    assert len(rows) == 2 * 2  # two windows in each of two batches
+    written = rows[0].stat().st_mtime_ns
+    main(corpus, work, own, target=out, stages="train", workers=1)
+    assert rows[0].stat().st_mtime_ns == written
+    own.write_text(ROUNDS["small"].replace('after = "third.toml"', 'after = ""'))
+    with pytest.raises(SettingsError, match="nothing to compress; name a bundle with --start"):
+        main(corpus, tmp_path / "other", own, stages="train", workers=1)
 
 
 def encoder_of(path: Path) -> dict[str, torch.Tensor]:

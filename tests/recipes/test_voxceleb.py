@@ -54,7 +54,7 @@ utterances = 2
 crop_s = 1.0
 speeds = [1.0, 1.1]
 [training.task]
-steps = 2
+steps = 8
 teacher_weight = 1.0
 pair_weight = 1.0
 [training.trainer]

@@ -259,9 +259,10 @@ class StreamingDiarization:
         return sample // self.pipeline.encoder.config.hop
 
     def _frames_until(self, sample: int) -> int:
-        """Return how many frames stand for what comes before a sample."""
+        """Return how many frames stand for all that comes before a sample."""
         config = self.pipeline.encoder.config
-        return max(0, (sample - (config.receptive_field - config.hop) // 2) // config.hop)
+        shift = (config.receptive_field - config.hop) // 2
+        return max(0, -((shift - sample) // config.hop))
 
     def _times(self) -> FrameTimes:
         config = self.pipeline.encoder.config

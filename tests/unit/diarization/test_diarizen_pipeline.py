@@ -49,7 +49,7 @@ def test_embeddings_follow_the_masks(tmp_path: Path) -> None:
     folder = write_diarizen(tmp_path / "model", draw_state(WHOLE, large=True))
     embedding = load_pipeline(str(folder), "cpu").heads.embedding
     first = [torch.zeros(1, 199, 32)] * embedding.count
-    second = [torch.randn(1, 100, 256, generator=torch.Generator().manual_seed(1))] * 5
+    second = [torch.randn(1, 100, 320, generator=torch.Generator().manual_seed(1))] * 7
     masks = torch.zeros(1, 2, 199)
     masks[0, 0, :80], masks[0, 1, 120:] = 1, 1
     changed = [states.clone() for states in second]

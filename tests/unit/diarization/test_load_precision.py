@@ -43,12 +43,12 @@ def test_turns_and_voices_are_nearly_those_of_float32(
     voices, others = (
         np.stack([local.embeddings for local in heard.local])[talking] for heard in (exact, found)
     )
-    assert len(voices) > 20
+    assert len(voices) > 10
     assert voices.dtype == others.dtype == np.float32
     assert (voices != others).any()
     cosines = (voices * others).sum(axis=1)
     assert cosines.mean() > 0.99
-    assert cosines.min() > 0.95
+    assert cosines.min() > 0.9
     turns = {"x": pipeline.assemble("x", exact, 1, None).to_annotation()}
     assert score_diarization(turns, {"x": lower(samples).to_annotation()}).total.der < 0.03
     found = diarize(samples, "tiny", device="cpu", precision=precision)

@@ -110,7 +110,7 @@ def test_patience_comes_near_to_offline(pipeline: DiarizationPipeline, samples: 
     counts = score_diarization(
         {"waveform": offline.to_annotation()}, {"waveform": found.to_annotation()}
     ).total
-    assert counts.missed_s + counts.false_alarm_s < 0.06 * counts.total_s
+    assert counts.missed_s + counts.false_alarm_s < 0.08 * counts.total_s
     assert counts.der < 0.3
 
 

@@ -135,6 +135,9 @@ def test_the_head_is_shown_and_carried_along(
     model = load_model(with_head)
     write_model(tmp_path / "copy", model, "bundle")
     assert load_separator(str(tmp_path / "copy"), "cpu").settings == SETTINGS
+    whole = load_model("mini")  # a pruned encoder has no place there either
+    head = build_head(whole.card.encoder, SETTINGS)
+    add_separation(whole, head, SETTINGS, tmp_path / "whole")
     with pytest.raises(CheckpointError, match="--encoder-only"):
-        write_model(tmp_path / "other", model, "huggingface")
+        write_model(tmp_path / "other", load_model(tmp_path / "whole"), "huggingface")
     assert not (tmp_path / "other").exists()

@@ -19,6 +19,7 @@ from wavlm_meeting.verification.backend import (
     backend_of,
     fit_backend,
     load_backend,
+    plain_backend,
     probability,
     quality_measures,
     save_backend,
@@ -305,7 +306,7 @@ def test_a_backend_comes_back(
     backend = {
         "whole": fitted,
         "no cohort": fit_backend(MODEL, None, voices, targets, pairs),
-        "cohort alone": Backend(MODEL, 7, cohort),
+        "cohort alone": plain_backend(MODEL, cohort, BackendSettings(top=7)),
         "bare": Backend(MODEL, 300),
     }[kind]
     path = tmp_path / BACKEND
