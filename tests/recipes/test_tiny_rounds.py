@@ -137,11 +137,14 @@ def test_rounds_of_the_shipped_models_follow_each_other(last: str, before: list[
 
 
 def test_a_round_before_that_is_not_there_is_said(tmp_path: Path) -> None:
-    """Settings that have shipped ones as their base may lie elsewhere: the line names the cure."""
+    """Settings based on shipped ones may lie elsewhere, and nothing follows a compression."""
     (tmp_path / "own.toml").write_text(f'base = "{SHIPPED}"\n')
     with pytest.raises(
         SettingsError, match=r'own.toml: after = "mini_fifth.toml" is not there: give .* ""'
     ):
+        rounds.rounds_before(tmp_path / "own.toml")
+    (tmp_path / "own.toml").write_text(f'base = "{SHIPPED}"\nafter = "{SHIPPED}"\n')
+    with pytest.raises(SettingsError, match="makes the model smaller, which nothing can follow"):
         rounds.rounds_before(tmp_path / "own.toml")
     (tmp_path / "own.toml").write_text(f'base = "{SHIPPED}"\nafter = ""\n')
     assert rounds.rounds_before(tmp_path / "own.toml") == []
