@@ -18,6 +18,7 @@ from wavlm_meeting.checkpoints.catalog import resolve
 from wavlm_meeting.checkpoints.folders import BACKEND
 from wavlm_meeting.checkpoints.formats import weights_file
 from wavlm_meeting.checkpoints.loading import build_encoder, load_model
+from wavlm_meeting.checkpoints.trainings import steps_done
 from wavlm_meeting.diarization.load import load_pipeline
 from wavlm_meeting.diarization.pipeline import DiarizationPipeline
 from wavlm_meeting.files import sha256_of
@@ -182,7 +183,7 @@ class LibriCssRecipe:
         """Return what the training begins with, another model's head taken over if one is named."""
         encoder, head = self._untrained()
         settings = self.settings
-        if settings.head:
+        if settings.head and not steps_done(self.out / "train"):
             other = load_separator(settings.head, "cpu")
             missed = take_over(head, encoder, other.head, other.encoder, self._pieces())
             log.info("train: %.0f %% of what the head read is missed", 100 * missed)
