@@ -15,6 +15,7 @@ from wavlm_meeting.cli.options import (
     Clustering,
     Device,
     Exclusive,
+    Faint,
     FalseAccepts,
     Latency,
     MaxSpeakers,
@@ -70,6 +71,7 @@ def diarize(
     exclusive: Exclusive = False,
     min_turn_s: MinTurn = None,
     min_gap_s: MinGap = None,
+    faint_db: Faint = None,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Where to write; made if it is not there.")
     ] = Path(),
@@ -171,6 +173,7 @@ def diarize(
             exclusive=exclusive,
             min_turn_s=min_turn_s,
             min_gap_s=min_gap_s,
+            faint_db=faint_db,
             progress=progress,
             journal=journal,
         )

@@ -55,6 +55,16 @@ MinGap = Annotated[
         help="Close shorter pauses of a speaker; default: the model's.",
     ),
 ]
+Faint = Annotated[
+    float | None,
+    typer.Option(
+        "--faint",
+        min=0,
+        metavar="DB",
+        help="Leave out who is so much fainter than the loud ones; inf: nobody; default: the "
+        "model's.",
+    ),
+]
 Latency = Annotated[
     float | None,
     typer.Option(

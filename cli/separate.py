@@ -14,6 +14,7 @@ from wavlm_meeting.cli.options import (
     Channel,
     Clustering,
     Device,
+    Faint,
     MaxSpeakers,
     MinGap,
     MinSpeakers,
@@ -64,6 +65,7 @@ def separate(
     clustering: Clustering = None,
     min_turn_s: MinTurn = None,
     min_gap_s: MinGap = None,
+    faint_db: Faint = None,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Where to write; made if it is not there.")
     ] = Path(),
@@ -103,6 +105,7 @@ def separate(
         "clustering": clustering,
         "min_turn_s": min_turn_s,
         "min_gap_s": min_gap_s,
+        "faint_db": faint_db,
     }
     _check(about_speakers, latency, by_speaker=by_speaker, live=live)
     if live:
@@ -135,6 +138,7 @@ def separate(
             clustering=clustering,
             min_turn_s=min_turn_s,
             min_gap_s=min_gap_s,
+            faint_db=faint_db,
             container=container,
             progress=progress,
         )
@@ -149,7 +153,7 @@ def _check(
     """Refuse options that do not go together; raises SettingsError."""
     for name, value in about_speakers.items():
         if value is not None and not by_speaker:
-            option = name.removesuffix("_s").replace("_", "-")
+            option = name.removesuffix("_s").removesuffix("_db").replace("_", "-")
             raise SettingsError(f"--{option} is about speakers; add --by-speaker, or leave it out.")
     if live and by_speaker:
         raise SettingsError(

@@ -84,6 +84,7 @@ class TrackWriter:
         clustering: str | None = None,
         min_turn_s: float | None = None,
         min_gap_s: float | None = None,
+        faint_db: float | None = None,
         container: Container | None = None,
         progress: Progress | None = None,
     ) -> Tracks:
@@ -92,7 +93,7 @@ class TrackWriter:
         The folder `out` must be there, and holds a nameless file meanwhile, as long as the tracks.
         `progress` is called with the seconds done and the seconds in all, if known.
         """
-        lengths = (clustering, min_turn_s, min_gap_s)
+        lengths = (clustering, min_turn_s, min_gap_s, faint_db)
         counts = (num_speakers, min_speakers, max_speakers)
         if self.diarizer is None and any(value is not None for value in (*lengths, *counts)):
             raise SettingsError("what is said of speakers, turns and gaps needs by_speaker=True.")
@@ -241,6 +242,7 @@ def separate(
     clustering: str | None = None,
     min_turn_s: float | None = None,
     min_gap_s: float | None = None,
+    faint_db: float | None = None,
     container: Container | None = None,
     device: str = "auto",
 ) -> Tracks:
@@ -267,6 +269,8 @@ def separate(
             own way.
         min_turn_s: Shorter turns are dropped; None is the model's own.
         min_gap_s: Pauses of one speaker up to this length are closed; None is the model's own.
+        faint_db: Who is so many dB fainter than the loud speech of the recording is left out,
+            infinity keeps everybody; None is the model's own.
         container: Kind of the files, wav or flac; None is the recording's, or else wav.
         device: auto, cpu or cuda.
 
@@ -289,5 +293,6 @@ def separate(
         clustering=clustering,
         min_turn_s=min_turn_s,
         min_gap_s=min_gap_s,
+        faint_db=faint_db,
         container=container,
     )

@@ -23,8 +23,12 @@ class LocalSpeakers:
     """(S, D) of unit length."""
     speech_s: NDArray[np.float64]
     """(S,) seconds of speech that each embedding rests on, 0 for who is never active."""
+    levels: NDArray[np.float32]
+    """(S,) level of that speech, dBFS."""
     features: NDArray[np.float32] | None = None
     """(T, C) what the target-speaker head keeps of each frame, if the model has one."""
+    audible: NDArray[np.float32] | None = None
+    """(T,) share of what was active in each frame that has not been left out; None is all."""
 
 
 class Windows(Protocol):

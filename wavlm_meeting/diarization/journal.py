@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from wavlm_meeting.diarization.heard import LocalSpeakers
 
-FORMAT = 1
+FORMAT = 2
 """Number of the layout of records; another one is begun anew."""
 AT_ONCE = 256
 """Records that are read at once: about half a megabyte without features."""
@@ -50,6 +50,7 @@ class Shape(NamedTuple):
                 ("activity", "<f2", (self.frames, self.speakers)),
                 ("embeddings", "<f2", (self.speakers, self.embedding)),
                 ("speech_s", "<f8", (self.speakers,)),
+                ("levels", "<f2", (self.speakers,)),
                 ("features", "<f2", (self.frames, self.features)),
                 ("checksum", "<u4"),
             ]
@@ -72,6 +73,7 @@ class Journal:
         record["start"], record["frames"] = local.start, length
         record["activity"][:length] = local.activity
         record["embeddings"], record["speech_s"] = local.embeddings, local.speech_s
+        record["levels"] = local.levels
         if local.features is not None:
             record["features"][:length] = local.features
         record["checksum"] = zlib.crc32(record.tobytes()[:-_CHECKSUM])
@@ -100,6 +102,7 @@ class Journal:
                     activity=record["activity"][:length].astype(np.float32),
                     embeddings=record["embeddings"].astype(np.float32),
                     speech_s=record["speech_s"].astype(np.float64),
+                    levels=record["levels"].astype(np.float32),
                     features=record["features"][:length].astype(np.float32)
                     if has_features
                     else None,

@@ -54,6 +54,7 @@ class Diarizer(Protocol):
         exclusive: bool = False,
         min_turn_s: float | None = None,
         min_gap_s: float | None = None,
+        faint_db: float | None = None,
         progress: Progress | None = None,
         journal: Path | None = None,
     ) -> Diarization:
@@ -171,6 +172,7 @@ def diarize(
     exclusive: bool = False,
     min_turn_s: float | None = None,
     min_gap_s: float | None = None,
+    faint_db: float | None = None,
     precision: Precision = "float32",
 ) -> Diarization:
     """Say who spoke when.
@@ -189,6 +191,8 @@ def diarize(
         exclusive: Whether to give one speaker at a time.
         min_turn_s: Shorter turns are dropped; None is the model's own.
         min_gap_s: Pauses of one speaker up to this length are closed; None is the model's own.
+        faint_db: Who is so many dB fainter than the loud speech of the recording is left out,
+            infinity keeps everybody; None is the model's own.
         precision: Numbers to compute in: float32, bfloat16 or int8, as for `load_pipeline`.
 
     Raises:
@@ -208,4 +212,5 @@ def diarize(
         exclusive=exclusive,
         min_turn_s=min_turn_s,
         min_gap_s=min_gap_s,
+        faint_db=faint_db,
     )

@@ -21,12 +21,14 @@ from wavlm_meeting.config import merged, parse_settings
 from wavlm_meeting.diarization.assembly import active_voices, blocks_of, decide, parts_of
 from wavlm_meeting.diarization.clustering import cluster
 from wavlm_meeting.diarization.confidence import calibrated
+from wavlm_meeting.diarization.faintness import Audible, speech_levels
 from wavlm_meeting.diarization.heard import Heard, LocalSpeakers, Windows
 from wavlm_meeting.diarization.journal import Journal, Shape, fingerprint, open_journal
 from wavlm_meeting.diarization.model import Heads
 from wavlm_meeting.diarization.reconstruction import restore_silent, smooth
 from wavlm_meeting.diarization.refinement import (
     blended,
+    central_audible,
     central_features,
     refined_blocks,
     speaker_voices,
@@ -73,6 +75,7 @@ class DiarizationPipeline:
         exclusive: bool = False,
         min_turn_s: float | None = None,
         min_gap_s: float | None = None,
+        faint_db: float | None = None,
         progress: Progress | None = None,
         journal: Path | None = None,
     ) -> Diarization:
@@ -89,6 +92,8 @@ class DiarizationPipeline:
             exclusive: Whether to name one speaker at a time, the most probable one.
             min_turn_s: Shorter turns are dropped; None is the model's own.
             min_gap_s: Pauses of one speaker up to this length are closed; None is the model's own.
+            faint_db: Who is so many dB fainter than the loud speech of the recording is left out,
+                infinity keeps everybody; None is the model's own.
             progress: Called with the seconds done and the seconds in all, if known.
             journal: Where to keep what was heard, so that a call that is cut short can go on from
                 there; one that is about something else is begun anew. Yours to remove.
@@ -98,7 +103,7 @@ class DiarizationPipeline:
             SettingsError: The numbers of speakers contradict each other, or another is out of
                 range.
         """
-        settings = self.asked(clustering, min_turn_s, min_gap_s)
+        settings = self.asked(clustering, min_turn_s, min_gap_s, faint_db)
         least, most = speaker_bounds(num_speakers, min_speakers, max_speakers)
         uri = Path(source).stem if isinstance(source, str | Path) else "waveform"
         with self.open_journal(journal, source, channel) as windows:
@@ -112,12 +117,16 @@ class DiarizationPipeline:
         clustering: str | None = None,
         min_turn_s: float | None = None,
         min_gap_s: float | None = None,
+        faint_db: float | None = None,
     ) -> DiarizationSettings:
         """Return the settings with what a call asks for; raises SettingsError if it cannot be."""
         asked = {"turn_s": min_turn_s, "gap_s": min_gap_s}
         for name, value in asked.items():
             if value is not None and not 0 <= value < float("inf"):
                 raise SettingsError(f"min_{name} is {value}: give 0 or more seconds.")
+        if faint_db is not None and not faint_db > 0:
+            raise SettingsError(f"faint_db is {faint_db}: give more than 0 dB.")
+        asked["faint_db"] = faint_db
         values = {name: value for name, value in asked.items() if value is not None}
         method = {} if clustering is None else {"clustering": {"method": clustering}}
         above = merged(self.settings.model_dump(), {**values, **method})
@@ -147,13 +156,17 @@ class DiarizationPipeline:
         activity, embeddings = _kept(local.activity), _kept(local.embeddings)
         features = None if local.features is None else _kept(local.features)
         lengths = encoded.frame_lengths.tolist()
-        masked = local.masks.sum(dim=-1).double().cpu().numpy()  # (B, S)
+        masks = local.masks.float().cpu().numpy()
+        masked = masks.sum(axis=-1, dtype=np.float64)  # (B, S)
+        config = self.encoder.config
+        first = (config.receptive_field - config.hop) // 2
         for row, window in enumerate(batch):
             yield LocalSpeakers(
                 start=window.start,
                 activity=activity[row, : lengths[row]],
                 embeddings=embeddings[row],
-                speech_s=masked[row] * self.encoder.config.hop / SAMPLE_RATE,
+                speech_s=masked[row] * config.hop / SAMPLE_RATE,
+                levels=_half(speech_levels(window.samples, masks[row], config.hop, first)),
                 features=None if features is None else features[row, : lengths[row]],
             )
 
@@ -245,8 +258,8 @@ class DiarizationPipeline:
         `least` and `most` bound the number of speakers; equal ones give it. `settings` are the
         model's own if None. `exclusive` names one speaker at a time.
         """
-        settings, local, frame = settings or self.settings, heard.local, self.encoder.config.hop
-        size = settings.embedding_size
+        settings, frame = settings or self.settings, self.encoder.config.hop
+        local, size = Audible(heard.local, settings.faint_db), settings.embedding_size
         voices = active_voices(local, settings.local_speakers, size, frame)
         clusters = cluster(
             voices.embeddings,
@@ -264,7 +277,8 @@ class DiarizationPipeline:
             stretch = round(settings.target_stretch_s * SAMPLE_RATE / frame)
             features = central_features(local, frame)
             refined = refined_blocks(self.heads.target, features, known, stretch)
-            blocks = blended(blocks, refined, settings.target_share)
+            audible = central_audible(local, frame)
+            blocks = blended(blocks, refined, settings.target_share, audible)
         activity, active = decide(blocks, voices.frames, count, settings.onset)
         least_frames = round(settings.turn_s * SAMPLE_RATE / frame)
         decided = smooth(active, round(settings.gap_s * SAMPLE_RATE / frame), least_frames)
@@ -337,7 +351,11 @@ def batches(windows: Iterable[Window]) -> Iterator[list[Window]]:
 
 def _kept(values: Tensor) -> NDArray[np.float32]:
     """Return values as a journal keeps them, so that a result does not depend on one."""
-    return values.half().cpu().numpy().astype(np.float32)
+    return _half(values.cpu().numpy())
+
+
+def _half(values: NDArray[np.floating]) -> NDArray[np.float32]:
+    return values.astype(np.float16).astype(np.float32)
 
 
 def mono_samples(samples: NDArray[np.floating] | Tensor) -> NDArray[np.float32]:

@@ -68,18 +68,20 @@ class PyannotePipeline:
         exclusive: bool = False,
         min_turn_s: float | None = None,
         min_gap_s: float | None = None,
+        faint_db: float | None = None,
         progress: Progress | None = None,
         journal: Path | None = None,  # noqa: ARG002 - it keeps none: it begins each recording anew
     ) -> Diarization:
         """Diarize a recording; parameters and errors are those of `DiarizationPipeline`.
 
-        `clustering` has to be None: a pipeline of pyannote.audio has a method of its own.
+        `clustering` and `faint_db` have to be None: a pipeline of pyannote.audio has its own ways.
         """
-        if clustering is not None:
-            raise SettingsError(
-                f"clustering: {self.name} has a method of its own; leave it out, or take a model "
-                "of wavlm-meeting."
-            )
+        for option, value in (("clustering", clustering), ("faint_db", faint_db)):
+            if value is not None:
+                raise SettingsError(
+                    f"{option}: {self.name} has a method of its own; leave it out, or take a model "
+                    "of wavlm-meeting."
+                )
         least, most = speaker_bounds(num_speakers, min_speakers, max_speakers)
         uri = Path(source).stem if isinstance(source, str | Path) else "waveform"
         samples = _samples(source, channel)

@@ -32,18 +32,24 @@ def speaker_voices(
 def central_features(windows: Iterable[LocalSpeakers], hop: int) -> Iterator[Floats]:
     """Give the features (f, C) of consecutive frames, each as the window knows it that is nearest.
 
-    A window gives way to the next in the middle of what they share: towards its edges it has heard
-    less around. `hop` samples are a frame.
+    `hop` samples are a frame.
     """
-    begin, held = 0, None
-    for window in windows:
-        if held is not None:
-            end = (window.start // hop + held.start // hop + len(held.activity)) // 2
-            yield _frames(held, begin, end, hop)
-            begin = end
-        held = window
-    if held is not None:
-        yield _frames(held, begin, held.start // hop + len(held.activity), hop)
+    for window, place in _central(windows, hop):
+        if window.features is None:
+            raise ValueError("the windows carry no features: the model has no target-speaker head.")
+        yield window.features[place]
+
+
+def central_audible(windows: Iterable[LocalSpeakers], hop: int) -> Floats:
+    """Return how much of the activity in each frame of the recording is audible (F,)."""
+    return np.concatenate(
+        [
+            np.ones(place.stop - place.start, np.float32)
+            if window.audible is None
+            else window.audible[place]
+            for window, place in _central(windows, hop)
+        ]
+    )
 
 
 @torch.inference_mode()
@@ -66,28 +72,45 @@ def refined_blocks(
     yield from overlap_add_blocks(heard(), at_once=8)
 
 
-def blended(blocks: Iterable[Block], refined: Iterable[Floats], share: float) -> Iterator[Block]:
+def blended(
+    blocks: Iterable[Block], refined: Iterable[Floats], share: float, audible: Floats
+) -> Iterator[Block]:
     """Give the blocks with activities that are refined ones by `share`, and voices to match.
 
-    `refined` are blocks (f, K) of any sizes, with as many frames in all.
+    `refined` are blocks (f, K) of any sizes, with as many frames in all; they count as much as
+    frames are `audible` (F,).
     """
     refined = iter(refined)
     held = np.zeros((0, 0), np.float32)
+    first = 0
     for activity, voices in blocks:
         while len(held) < len(activity):
             following = next(refined)
             held = np.concatenate([held, following]) if len(held) else following
         own, held = held[: len(activity)], held[len(activity) :]
+        own = own * audible[first : first + len(activity), None]
+        first += len(activity)
         yield Block(
             (1 - share) * activity + share * own, (1 - share) * voices + share * own.sum(axis=1)
         )
 
 
-def _frames(window: LocalSpeakers, begin: int, end: int, hop: int) -> Floats:
-    if window.features is None:
-        raise ValueError("the windows carry no features: the model has no target-speaker head.")
-    first = window.start // hop
-    return window.features[begin - first : end - first]
+def _central(windows: Iterable[LocalSpeakers], hop: int) -> Iterator[tuple[LocalSpeakers, slice]]:
+    """Give each window with those of its frames that no other knows better.
+
+    A window gives way to the next in the middle of what they share: towards its edges it has heard
+    less around.
+    """
+    begin, held = 0, None
+    for window in windows:
+        if held is not None:
+            first = held.start // hop
+            end = (window.start // hop + first + len(held.activity)) // 2
+            yield held, slice(begin - first, end - first)
+            begin = end
+        held = window
+    if held is not None:
+        yield held, slice(begin - held.start // hop, len(held.activity))
 
 
 def _stretches(features: Iterable[Floats], size: int) -> Iterator[tuple[int, Floats]]:

@@ -57,6 +57,9 @@ class DiarizationSettings(Settings):
     """How sure turns are."""
     onset: float = Field(0.5, gt=0, lt=1)
     """Expected number of voices from which on there is one; 1 more for two, and so on."""
+    faint_db: float = Field(30.0, gt=0)
+    """Who is so many dB fainter in a window than the loud speech of the recording is not there:
+    people next door. `inf` keeps everybody."""
     gap_s: float = Field(0.2, ge=0)
     """Pauses of one speaker up to this length are closed."""
     turn_s: float = Field(0.1, ge=0)

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from wavlm_meeting.audio.windows import Window
 from wavlm_meeting.config import Settings
+from wavlm_meeting.diarization.faintness import Loudness, without_faint
 from wavlm_meeting.diarization.heard import LocalSpeakers
 from wavlm_meeting.diarization.online_clustering import NOBODY, Groups, VoiceMemory, Voices
 from wavlm_meeting.diarization.pipeline import DiarizationPipeline
@@ -102,6 +103,7 @@ class StreamingDiarization:
         )
         self._samples = np.zeros(0, np.float32)  # the last window, and what came since
         self._fresh = self._heard = self._count = 0
+        self._loudness = Loudness()
         self._recent: deque[RecentWindow] = deque()
         self._final = 0  # frames
         self._before: dict[int, Bools] = {}  # the last final frames of who spoke in them
@@ -169,6 +171,8 @@ class StreamingDiarization:
         start = self._heard - len(samples)
         window = Window(start, padded, len(samples), is_last=False)
         (local,) = self.pipeline.analyse([window])
+        self._loudness.add(local)
+        local = without_faint(local, self._loudness.loud_db - self.pipeline.settings.faint_db)
         self._count += 1
         self._recent.append(
             _recent(local, self._count, self._count % self._parts == 0, self._frame_of(start))

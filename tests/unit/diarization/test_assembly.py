@@ -28,7 +28,7 @@ def windows(count: int = 30) -> list[LocalSpeakers]:
         speech_s = rng.random(2) * (rng.random(2) < 0.7)
         activity = rng.random((FRAMES, 2)).astype(np.float32) * (speech_s > 0)
         embeddings = rng.standard_normal((2, 4)).astype(np.float32)
-        drawn.append(LocalSpeakers(number * 10 * HOP, activity, embeddings, speech_s))
+        drawn.append(LocalSpeakers(number * 10 * HOP, activity, embeddings, speech_s, np.zeros(2)))
     return drawn
 
 
@@ -69,7 +69,7 @@ def test_blocks_of_any_size_decide_alike(at_once: int) -> None:
 
 def test_nobody_is_decided_too() -> None:
     """A recording without a speaker has frames, and nobody in them."""
-    local = [LocalSpeakers(0, np.zeros((5, 2)), np.zeros((2, 4)), np.zeros(2))]
+    local = [LocalSpeakers(0, np.zeros((5, 2)), np.zeros((2, 4)), np.zeros(2), np.zeros(2))]
     voices = active_voices(local, 2, 4, HOP)
     assert voices.embeddings.shape == (0, 4)
     speakers = voices.speakers(np.zeros(0, np.int64), (1, 2))

@@ -27,6 +27,7 @@ def heard(count: int, shape: Shape, seed: int = 0) -> Iterator[LocalSpeakers]:
             activity=draw(length, shape.speakers),
             embeddings=draw(shape.speakers, shape.embedding),
             speech_s=rng.random(shape.speakers),
+            levels=rng.normal(-30, 9, shape.speakers).astype(np.float16).astype(np.float32),
             features=draw(length, shape.features) if shape.features else None,
         )
 
@@ -39,6 +40,7 @@ def assert_same(journal: Journal, windows: list[LocalSpeakers]) -> None:
         assert (found.activity == wanted.activity).all()
         assert (found.embeddings == wanted.embeddings).all()
         assert (found.speech_s == wanted.speech_s).all()
+        assert (found.levels == wanted.levels).all()
         assert (found.features is None) == (wanted.features is None)
         if wanted.features is not None:
             assert (found.features == wanted.features).all()

@@ -40,7 +40,9 @@ def test_a_voice_is_the_mean_by_speech_of_its_windows() -> None:
     activity[:, 1] = 1.0
     rows = {"B": np.array([[0, 1], [1, 0]]), "A": np.array([[0, 1], [0.6, 0.8]])}
     windows = [
-        LocalSpeakers(start, activity, rows[name].astype(np.float32), np.array([0.0, speech_s]))
+        LocalSpeakers(
+            start, activity, rows[name].astype(np.float32), np.array([0.0, speech_s]), np.zeros(2)
+        )
         for start, name, speech_s in ((0, "B", 0.8), (1600, "A", 1.0))
     ]
     found = speaker_embeddings(TALK, windows, 0.1, 160)

@@ -1,5 +1,7 @@
 """Deciding frames anew: which features are taken, and that long recordings are no other."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from wavlm_meeting.diarization.assembly import Block
 from wavlm_meeting.diarization.heard import LocalSpeakers
 from wavlm_meeting.diarization.refinement import (
     blended,
+    central_audible,
     central_features,
     refined_blocks,
     speaker_voices,
@@ -25,6 +28,7 @@ def windows(count: int, frames: int = 20, every: int = 8) -> list[LocalSpeakers]
             activity=np.zeros((frames, 2), np.float32),
             embeddings=np.zeros((2, 4), np.float32),
             speech_s=np.zeros(2),
+            levels=np.zeros(2),
             features=np.stack(
                 [np.arange(frames) + number * every, np.full(frames, number), np.arange(frames)], 1
             ).astype(np.float32),
@@ -49,10 +53,19 @@ def test_a_single_window_is_taken_whole() -> None:
     assert only[:, 2].tolist() == list(range(20))
 
 
+def test_what_is_audible_of_a_frame_is_what_its_own_window_says() -> None:
+    """Windows in which nobody was left out are audible as a whole."""
+    whole, part = windows(2)
+    part = replace(part, audible=np.linspace(0, 1, 20, dtype=np.float32))
+    found = central_audible([whole, part], HOP)
+    assert found[:14].tolist() == [1.0] * 14
+    np.testing.assert_array_equal(found[14:], part.audible[6:])
+
+
 def test_windows_without_features_are_refused() -> None:
     """A model without the head is told from a bug in the windows."""
     (bare,) = windows(1)
-    bare = LocalSpeakers(bare.start, bare.activity, bare.embeddings, bare.speech_s)
+    bare = replace(bare, features=None)
     with pytest.raises(ValueError, match="no target-speaker head"):
         list(central_features([bare], HOP))
 
@@ -84,14 +97,20 @@ def test_a_voice_is_the_mean_of_its_embeddings_by_speech() -> None:
 
 
 def test_blocks_of_any_sizes_are_blended_frame_by_frame() -> None:
-    """Each frame is the weighted mean of its own two activities, and voices follow."""
+    """Each frame is the weighted mean of its own two activities, and voices follow.
+
+    Where next door alone was heard, the second has no say.
+    """
     rng = np.random.default_rng(1)
     own, refined = rng.random((2, 20, 3)).astype(np.float32)
     voices = rng.random(20).astype(np.float32)
     blocks = [Block(own[a:b], voices[a:b]) for a, b in ((0, 7), (7, 8), (8, 20))]
-    found = list(blended(blocks, np.split(refined, [2, 12]), 0.25))
+    audible = np.ones(20, np.float32)
+    audible[5:9] = 0.0
+    found = list(blended(blocks, np.split(refined, [2, 12]), 0.25, audible))
     assert [len(block.activity) for block in found] == [7, 1, 12]
     activity = np.concatenate([block.activity for block in found])
+    refined = refined * audible[:, None]
     np.testing.assert_allclose(activity, 0.75 * own + 0.25 * refined, rtol=1e-6)
     expected = 0.75 * voices + 0.25 * refined.sum(axis=1)
     np.testing.assert_allclose(np.concatenate([b.voices for b in found]), expected, rtol=1e-6)
