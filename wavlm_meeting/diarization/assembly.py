@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wavlm_meeting.diarization.heard import Windows
+from wavlm_meeting.diarization.heard import ReadableWindows
 from wavlm_meeting.diarization.reconstruction import (
     AT_ONCE,
     Floats,
@@ -65,7 +65,7 @@ class Decided(NamedTuple):
     """(F, K) whether it is taken to be so."""
 
 
-def active_voices(local: Windows, speakers: int, size: int, hop: int) -> ActiveVoices:
+def active_voices(local: ReadableWindows, speakers: int, size: int, hop: int) -> ActiveVoices:
     """Gather who says something, of `speakers` local speakers with embeddings of `size` D.
 
     A frame has `hop` samples.
@@ -93,7 +93,7 @@ def active_voices(local: Windows, speakers: int, size: int, hop: int) -> ActiveV
     )
 
 
-def parts_of(local: Windows, speakers: Ints, hop: int) -> Iterator[Part]:
+def parts_of(local: ReadableWindows, speakers: Ints, hop: int) -> Iterator[Part]:
     """Give the windows with the speakers (W, S) of their local speakers; `hop` samples a frame."""
     for item, own in zip(local, speakers, strict=True):
         yield Part(item.start // hop, item.activity, own)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from wavlm_meeting.diarization.heard import LocalSpeakers, Windows
+from wavlm_meeting.diarization.heard import LocalSpeakers, ReadableWindows
 
 SILENCE_DB = -120.0
 """Level of digital silence, dBFS."""
@@ -32,8 +32,9 @@ def speech_levels(
     pause is no speech. A frame's is that of `hop` of the samples (N,), from `first` on for frame 0.
     """
     frames = masks.shape[1]
-    power = np.square(samples[first : first + frames * hop], dtype=np.float64)
-    levels = 10 * np.log10(power.reshape(frames, hop).mean(axis=1) + 10 ** (SILENCE_DB / 10))
+    parts = samples[first : first + frames * hop].reshape(frames, hop)
+    power = np.einsum("fh,fh->f", parts, parts) / hop
+    levels = 10 * np.log10(power + 10 ** (SILENCE_DB / 10))
     return np.array(
         [np.median(levels[mask > 0]) if mask.any() else SILENCE_DB for mask in masks], np.float32
     )
@@ -71,7 +72,7 @@ def without_faint(local: LocalSpeakers, least_db: float) -> LocalSpeakers:
 class Audible:
     """The windows of a recording, without local speakers far fainter than its loud ones."""
 
-    def __init__(self, local: Windows, faint_db: float) -> None:
+    def __init__(self, local: ReadableWindows, faint_db: float) -> None:
         """Listen once to all windows, which are read anew each time; `faint_db` is how far."""
         loudness = Loudness()
         for window in local:

@@ -31,17 +31,21 @@ class LocalSpeakers:
     """(T,) share of what was active in each frame that has not been left out; None is all."""
 
 
-class Windows(Protocol):
-    """The windows of a recording by start: a list, or a journal, which has them on the disk."""
-
-    def append(self, local: LocalSpeakers, /) -> None:
-        """Add the next window."""
+class ReadableWindows(Protocol):
+    """The windows of a recording by start, any number of times."""
 
     def __len__(self) -> int:
         """Return how many windows there are."""
 
     def __iter__(self) -> Iterator[LocalSpeakers]:
         """Give the windows, from the first one on."""
+
+
+class Windows(ReadableWindows, Protocol):
+    """Windows that come one by one: a list, or a journal, which has them on the disk."""
+
+    def append(self, local: LocalSpeakers, /) -> None:
+        """Add the next window."""
 
 
 @dataclass
