@@ -15,6 +15,8 @@ from wavlm_meeting.units import SAMPLE_RATE
 
 FLAT_HZ = 100.0
 """Below it the tilted equaliser does not rise any more."""
+FAINT_S, FAINTER_DB = 12, 35
+"""How much is heard of the talk before a meeting, and how far below it."""
 
 
 def codec(name: str, bit_rate: int) -> Callable[[Recording], Recording]:
@@ -53,6 +55,18 @@ def at_speed(up: int, down: int) -> Callable[[Recording], Recording]:
     return changed
 
 
+def after_faint_talk(recording: Recording) -> Recording:
+    """Return a recording after its own last seconds, so faint that nobody would write them down."""
+    waveform = recording.waveform
+    faint = waveform[-FAINT_S * SAMPLE_RATE :] * np.float32(10 ** (-FAINTER_DB / 20))
+    reference = Annotation(uri=recording.reference.uri)
+    for turn, track, speaker in recording.reference.itertracks(yield_label=True):
+        shifted = Segment(*(time + len(faint) / SAMPLE_RATE for time in turn))
+        reference[shifted, track] = speaker
+    heard = _heard(recording, np.concatenate([faint, waveform]))
+    return replace(heard, reference=reference)
+
+
 CHANNELS: dict[str, Callable[[Recording], Recording]] = {
     "opus 12 kb/s": codec("opus", 12_000),
     "mp3 32 kb/s": codec("mp3", 32_000),
@@ -61,6 +75,7 @@ CHANNELS: dict[str, Callable[[Recording], Recording]] = {
     "tilt -6 dB/octave": tilted,
     "speed 0.95": at_speed(20, 19),
     "speed 1.05": at_speed(20, 21),
+    "talk 35 dB fainter before it": after_faint_talk,
 }
 """What is reported on, by the name that the card gives it."""
 

@@ -121,6 +121,19 @@ def test_the_reference_moves_with_the_speed() -> None:
         assert len(heard.waveform) == pytest.approx(10 / speed * RATE, abs=1)
 
 
+def test_the_reference_moves_behind_the_faint_talk() -> None:
+    """Twelve seconds come first, 35 dB below what they repeat, and the turns that much later."""
+    waveform = np.random.default_rng(0).uniform(-1, 1, 20 * RATE).astype(np.float32)
+    reference = Annotation(uri="x")
+    reference[Segment(4.0, 6.0), 0] = "a"
+    heard = CHANNELS["talk 35 dB fainter before it"](Recording("x", waveform, reference))
+    ((turn, _, speaker),) = heard.reference.itertracks(yield_label=True)
+    assert (turn.start, turn.end, speaker) == (16.0, 18.0, "a")
+    assert (heard.waveform[12 * RATE :] == waveform).all()
+    level = 20 * np.log10(np.std(heard.waveform[: 12 * RATE]) / np.std(waveform[8 * RATE :]))
+    assert level == pytest.approx(-35.0, abs=1e-3)
+
+
 def test_the_equaliser_falls_by_6_db_an_octave_and_the_gain_by_20() -> None:
     """Of tones, the one an octave higher comes out at half; 20 dB less is a tenth in 16 bits."""
     time = np.arange(RATE) / RATE
