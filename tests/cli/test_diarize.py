@@ -68,6 +68,23 @@ def test_number_of_speakers_is_honoured(count: int, command: Command, conversati
     assert len(speakers_of(command.folder / "conversation.rttm")) == count
 
 
+def test_who_is_far_fainter_is_left_out_unless_asked_for(
+    command: Command, conversation: Path
+) -> None:
+    """Talk 45 dB below the recording has turns with `--faint inf` alone; 0 dB is refused."""
+    samples, rate = soundfile.read(conversation)
+    before = 10 ** (-45 / 20) * samples[: 12 * rate]
+    soundfile.write(command.folder / "late.wav", np.concatenate([before, samples]), rate)
+    firsts = []
+    for options in ((), ("--faint", "inf")):
+        assert command("diarize", "late.wav", *options).returncode == 0
+        turns = read_rttm(command.folder / "late.rttm")["late"]
+        firsts.append(min(turn.start for turn in turns.itersegments()))
+    assert firsts[1] < 12 < firsts[0]
+    answer = command("diarize", "late.wav", "--faint", "0", "--quiet")
+    assert_refused(answer, "faint_db is 0.0: give more than 0 dB")
+
+
 def test_silence_is_a_result(command: Command, silence: Path) -> None:
     """A silent recording gives an empty RTTM and a warning of one line, with status 0."""
     answer = command("diarize", silence, "--quiet")

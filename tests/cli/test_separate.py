@@ -115,6 +115,7 @@ def test_numbers_of_recordings_are_no_tracks(command: Command, model: Path, sile
         (["gone.wav", "--out", "new"], "no such file"),
         (["x.wav", "--num-speakers", "2"], "--num-speakers is about speakers; add --by-speaker"),
         (["x.wav", "--min-turn", "1"], "--min-turn is about speakers"),
+        (["x.wav", "--faint", "20"], "--faint is about speakers"),
         (["x.wav", "--by-speaker", "--num-speakers", "2", "--max-speakers", "3"], "leave out"),
         (["x.wav", "--by-speaker", "--live"], "leave out --by-speaker"),
         (["x.wav", "--latency", "1"], "add --live"),

@@ -20,8 +20,6 @@ LOUD_SHARE = 0.9
 """Share of the speech that is no louder than what counts as loud."""
 _BINS = 161  # of 1 dB, from SILENCE_DB on: samples may be far above full scale
 
-Floats = NDArray[np.floating]
-
 
 def speech_levels(
     samples: NDArray[np.float32], masks: NDArray[np.float32], hop: int, first: int
@@ -30,14 +28,14 @@ def speech_levels(
 
     It is the median over the frames of `masks` (S, T), which are 0 or 1: a door that slams in a
     pause is no speech. A frame's is that of `hop` of the samples (N,), from `first` on for frame 0.
+    Levels are rounded to what float16 holds.
     """
     frames = masks.shape[1]
     parts = samples[first : first + frames * hop].reshape(frames, hop)
     power = np.einsum("fh,fh->f", parts, parts) / hop
     levels = 10 * np.log10(power + 10 ** (SILENCE_DB / 10))
-    return np.array(
-        [np.median(levels[mask > 0]) if mask.any() else SILENCE_DB for mask in masks], np.float32
-    )
+    medians = [np.median(levels[mask > 0]) if mask.any() else SILENCE_DB for mask in masks]
+    return np.array(medians, np.float16).astype(np.float32)
 
 
 class Loudness:

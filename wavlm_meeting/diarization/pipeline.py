@@ -166,7 +166,7 @@ class DiarizationPipeline:
                 activity=activity[row, : lengths[row]],
                 embeddings=embeddings[row],
                 speech_s=masked[row] * config.hop / SAMPLE_RATE,
-                levels=_half(speech_levels(window.samples, masks[row], config.hop, first)),
+                levels=speech_levels(window.samples, masks[row], config.hop, first),
                 features=None if features is None else features[row, : lengths[row]],
             )
 
@@ -351,11 +351,7 @@ def batches(windows: Iterable[Window]) -> Iterator[list[Window]]:
 
 def _kept(values: Tensor) -> NDArray[np.float32]:
     """Return values as a journal keeps them, so that a result does not depend on one."""
-    return _half(values.cpu().numpy())
-
-
-def _half(values: NDArray[np.floating]) -> NDArray[np.float32]:
-    return values.astype(np.float16).astype(np.float32)
+    return values.half().cpu().numpy().astype(np.float32)
 
 
 def mono_samples(samples: NDArray[np.floating] | Tensor) -> NDArray[np.float32]:
