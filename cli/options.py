@@ -61,8 +61,8 @@ Faint = Annotated[
         "--faint",
         min=0,
         metavar="DB",
-        help="Leave out who is so much fainter than the loud ones; inf: nobody; default: the "
-        "model's.",
+        help="Leave out who is so much fainter than the loud ones, or with inf nobody; default: "
+        "the model's.",
     ),
 ]
 Latency = Annotated[
