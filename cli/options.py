@@ -59,7 +59,6 @@ Faint = Annotated[
     float | None,
     typer.Option(
         "--faint",
-        min=0,
         metavar="DB",
         help="Leave out who is so much fainter than the loud ones, or with inf nobody; default: "
         "the model's.",

@@ -1,8 +1,8 @@
 """The windows of a recording on the disk: memory stays flat, and a crash loses nothing.
 
 A journal is one line of JSON that says what it is about, then a record of fixed size for each
-window: probabilities, embeddings and features as float16, and a checksum. Whatever was cut off or
-left unwritten by a crash fails its checksum and is dropped with all that follows.
+window: probabilities, embeddings, levels and features as float16, and a checksum. Whatever was cut
+off or left unwritten by a crash fails its checksum and is dropped with all that follows.
 
 T frames of a window, S local speakers, D embedding size, C channels of features.
 """
