@@ -19,13 +19,16 @@ from wavlm_meeting.recipes.tiny.rounds import begun_with, train_round
 from wavlm_meeting.recipes.tiny.separate import separate
 from wavlm_meeting.recipes.tiny.settings import TinySettings
 from wavlm_meeting.recipes.tiny.variants import variants
+from wavlm_meeting.recipes.tiny.voices import voices
 
 SHIPPED = Path(__file__).with_name("tiny.toml")
 STAGES = ("prepare", "pretrain", "train", "separate", "export")
-FURTHER = ("channels", "backend", "baseline", "evidence", "variants")
-"""Stages that no other needs: training speech through codecs, calibrated scores of voices, what the
-teachers reach by themselves, the table of a bundle beside them, and models that differ in one
-choice."""
+FURTHER = ("channels", "voices", "backend", "baseline", "evidence", "variants")
+"""Stages that no other needs: training speech through codecs, a head for verification, calibrated
+scores of voices, what the teachers reach by themselves, the table of a bundle beside them, and
+models that differ in one choice."""
+VOICES = "voices"
+"""Folder of the training of that head within that of a round."""
 
 
 def main(
@@ -78,13 +81,14 @@ def main(
             typer.echo(variants(corpus, work, folder, chosen, names, workers))
         else:
             bundle = target if "export" in stages.split(",") else start
-            _further(stage, corpus, work, chosen, bundle, ablations, workers)
+            _further(stage, corpus, work, folder, chosen, bundle, ablations, workers)
 
 
 def _further(
     stage: str,
     corpus: Path,
     work: Path,
+    folder: Path,
     settings: TinySettings,
     bundle: Path | None,
     ablations: str,
@@ -92,10 +96,13 @@ def _further(
 ) -> None:
     if stage == "channels":
         channels(work, workers)
-    elif stage == "backend":
+    elif stage in ("voices", "backend"):
         if bundle is None:
-            raise SettingsError("backend: name the bundle that it is for with --start.")
-        backend(corpus, work, bundle, settings.backend, workers)
+            raise SettingsError(f"{stage}: name the bundle that it is for with --start.")
+        if stage == "voices":
+            voices(corpus, work, folder / VOICES, settings, bundle)
+        else:
+            backend(corpus, work, bundle, settings.backend, workers)
     elif stage == "baseline":
         baseline(corpus, work, settings)
     elif stage == "evidence":

@@ -6,7 +6,7 @@ B batch, N samples, D embedding size, M recordings, K trials.
 import csv
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from pathlib import Path
 from typing import cast
@@ -19,6 +19,8 @@ from torch.nn import functional as F
 
 from wavlm_meeting.audio.read import read_audio
 from wavlm_meeting.audio.simulate import Placement, Samples, Utterance, draw_scene, render
+from wavlm_meeting.checkpoints.heads import SPEAKER
+from wavlm_meeting.checkpoints.loading import load_model
 from wavlm_meeting.diarization.heard import Heard
 from wavlm_meeting.diarization.model import DiarizationHeads
 from wavlm_meeting.diarization.pipeline import DiarizationPipeline
@@ -32,6 +34,7 @@ from wavlm_meeting.recipes.tiny.settings import EvaluationSettings
 from wavlm_meeting.scoring.diarization import DiarizationScore, ErrorCounts, score_diarization
 from wavlm_meeting.scoring.verification import equal_error_rate
 from wavlm_meeting.units import SAMPLE_RATE
+from wavlm_meeting.verification.load import load_speaker_model
 from wavlm_meeting.verification.normalisation import cosines
 
 MIXED = "several sources"
@@ -185,6 +188,20 @@ def _embed_batch(pipeline: DiarizationPipeline, batch: Sequence[Samples]) -> tor
 
 Embed = Callable[[Sequence[Samples]], NDArray[np.float32]]
 """Gives the unit embeddings (M, D) of recordings of one voice each."""
+
+
+def embedder(bundle: Path, pipeline: DiarizationPipeline) -> Embed:
+    """Return what gives the voices of a bundle: its head for verification, or diarization's."""
+    if SPEAKER not in load_model(str(bundle)).state:
+        return partial(embed, pipeline)
+    model = load_speaker_model(bundle)
+
+    def embed_all(waveforms: Sequence[Samples]) -> NDArray[np.float32]:
+        found = torch.stack([model.embed(waveform) for waveform in waveforms])
+        units: NDArray[np.float32] = F.normalize(found, dim=1).numpy()
+        return units
+
+    return embed_all
 
 
 def elsewhere(

@@ -23,7 +23,7 @@ from wavlm_meeting.diarization.pipeline import DiarizationPipeline
 from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.files import size_of
 from wavlm_meeting.recipes.results import table_head, table_row
-from wavlm_meeting.recipes.tiny.evaluate import embed, score, simulated
+from wavlm_meeting.recipes.tiny.evaluate import embedder, score, simulated
 from wavlm_meeting.recipes.tiny.figures import (
     MEETINGS,
     SIMULATED,
@@ -216,29 +216,23 @@ def _cell(figure: float | str | None) -> str:
 def _measure(corpus: Path, work: Path, settings: EvaluationSettings, job: Job) -> Figures:
     """Do a job in one thread, as there is a process for each core."""
     with threads(1):
-        pipeline = load_pipeline(str(job.bundle), "cpu")
-        return KINDS[job.kind](pipeline, corpus, work, settings)
+        return KINDS[job.kind](job.bundle, corpus, work, settings)
 
 
-def _simulated(
-    pipeline: DiarizationPipeline, _corpus: Path, work: Path, settings: EvaluationSettings
-) -> Figures:
+def _simulated(bundle: Path, _corpus: Path, work: Path, settings: EvaluationSettings) -> Figures:
+    pipeline = load_pipeline(str(bundle), "cpu")
     recordings = simulated(work, "test", settings)
     heard = [pipeline.listen(recording.waveform) for recording in recordings]
     der = score(pipeline, recordings, heard).total.der
     return {SIMULATED.format("test"): percent(der)}
 
 
-def _trials(
-    pipeline: DiarizationPipeline, corpus: Path, _work: Path, _settings: EvaluationSettings
-) -> Figures:
-    return trial_figures(partial(embed, pipeline), corpus, LISTS)
+def _trials(bundle: Path, corpus: Path, _work: Path, _settings: EvaluationSettings) -> Figures:
+    return trial_figures(embedder(bundle, load_pipeline(str(bundle), "cpu")), corpus, LISTS)
 
 
-def _meetings(
-    pipeline: DiarizationPipeline, corpus: Path, _work: Path, _settings: EvaluationSettings
-) -> Figures:
-    return meeting_figures(pipeline, corpus, (0.0,))
+def _meetings(bundle: Path, corpus: Path, _work: Path, _settings: EvaluationSettings) -> Figures:
+    return meeting_figures(load_pipeline(str(bundle), "cpu"), corpus, (0.0,))
 
 
 KINDS = {"simulated": _simulated, "trials": _trials, "meetings": _meetings}

@@ -68,12 +68,19 @@ def all_figures(
     ):
         found = score(pipeline, short, [pipeline.listen(item.waveform) for item in short])
         figures[f"DER %, {name}, no collar"] = percent(found.total.der)
+    embed_all = partial(embed, pipeline)
     return (
         figures
         | meeting_figures(pipeline, corpus)
-        | trial_figures(partial(embed, pipeline), corpus)
-        | scene_figures(partial(embed, pipeline), corpus, work, settings)
+        | voice_figures(embed_all, corpus, work, settings)
     )
+
+
+def voice_figures(
+    embed_all: Embed, corpus: Path, work: Path, settings: EvaluationSettings
+) -> Figures:
+    """Return the equal error rates of the card: as recorded, and in scenes of their own."""
+    return trial_figures(embed_all, corpus) | scene_figures(embed_all, corpus, work, settings)
 
 
 def _simulated_figures(

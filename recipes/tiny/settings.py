@@ -10,6 +10,7 @@ from wavlm_meeting.compression.settings import CompressionSettings
 from wavlm_meeting.config import Settings
 from wavlm_meeting.diarization.settings import DiarizationSettings
 from wavlm_meeting.diarization.task import TaskSettings
+from wavlm_meeting.heads.speaker import SpeakerConfig
 from wavlm_meeting.pretraining.kmeans import KMeansSettings
 from wavlm_meeting.pretraining.settings import PretrainingSettings
 from wavlm_meeting.separation.settings import SeparationSettings
@@ -119,6 +120,41 @@ class SeparateSettings(Settings):
     """How the work is kept."""
 
 
+class VoiceSettings(Settings):
+    """The head for verification, and how it is taught."""
+
+    seed: int = 1
+    """Seed of new weights and of what is drawn."""
+    head: SpeakerConfig = SpeakerConfig()
+    """Sizes of the head; its embeddings are the teacher's in so many directions, around their
+    mean."""
+    recordings: int = Field(32, ge=1)
+    """Recordings of one voice in a batch."""
+    window_s: float = Field(6.0, ge=2.0)
+    """Length of a recording."""
+    conversation: ConversationSettings = ConversationSettings()
+    """How what one speaker says is drawn: its pauses, rooms, channels and noise."""
+    pieces: int = Field(4, ge=1)
+    """Pieces of each that the head hears."""
+    pieces_s: tuple[float, float] = (1.6, 6.0)
+    """How long they are, at least and at most; all of one batch alike. The teacher hears 1.6 s at a
+    time."""
+    steps: int = Field(1500, ge=1)
+    """Updates of the weights."""
+    learning_rate: float = Field(2e-3, gt=0)
+    """Highest learning rate."""
+    warmup: float = Field(0.05, ge=0, lt=1)
+    """Share of the steps over which it rises linearly; then it falls linearly to 0."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Of matrices, each step as a share of the learning rate."""
+    gradient_clip: float = Field(1.0, gt=0)
+    """Longest gradient."""
+    average: float = Field(0.9, ge=0, lt=1)
+    """What the running mean of the weights keeps of itself every tenth update."""
+    trainer: TrainerSettings = TrainerSettings()
+    """How the work is kept."""
+
+
 class CompressSettings(Settings):
     """A round that makes the model before it smaller instead of training on."""
 
@@ -192,6 +228,8 @@ class TinySettings(Settings):
     """Pretraining of the encoder, if there is one."""
     separation: SeparateSettings | None = None
     """The separation head, if there is one."""
+    voices: VoiceSettings | None = None
+    """The head for verification, if there is one beside diarization's."""
     compression: CompressSettings | None = None
     """Makes what the round before leaves smaller, in the place of a training, if there is one."""
     task: TaskSettings = TaskSettings()

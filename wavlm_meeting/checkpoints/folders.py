@@ -26,6 +26,7 @@ CONFIG_YAML = "config.yaml"
 _REPLACEABLE = {
     *(CARD, CONFIG, CONFIG_YAML, PREPROCESSOR, WEIGHTS),
     *(PICKLED_WEIGHTS, EMBEDDING_MODEL, HYPERPARAMS),
+    BACKEND,  # of the weights beside it, and of no others
 }
 
 
