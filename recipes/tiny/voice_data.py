@@ -30,10 +30,10 @@ class VoiceBatch(NamedTuple):
 
     waveforms: Tensor
     """(B, N) float32 at 16 kHz."""
-    starts: Tensor
-    """(B, K): first frame of each piece."""
-    frames: Tensor
-    """(): frames of a piece."""
+    begins_s: Tensor
+    """(B, K): where each piece begins, in seconds."""
+    length_s: Tensor
+    """(): how long pieces are."""
     targets: Tensor
     """(B, K, D): what the teacher says of each, of unit length; zeros where it says nothing."""
 
@@ -80,23 +80,19 @@ class VoiceBatches(IterableDataset[VoiceBatch]):
         if not isinstance(windows, Batch):
             raise TypeError("voices are taught on what is rendered, not on plans")
         speech = windows.activities[:, :, 0].numpy() > 0  # (B, T)
-        total = speech.shape[1]
-        rate = total * SAMPLE_RATE / windows.waveforms.shape[1]  # frames a second
+        whole_s = windows.waveforms.shape[1] / SAMPLE_RATE
         low, high = np.log(settings.pieces_s)
-        length = min(total, round(rate * float(np.exp(rng.uniform(low, high)))))
+        length_s = min(whole_s, float(np.exp(rng.uniform(low, high))))
         said = describe(windows.waveforms.numpy(), speech)
         pieces = [
-            self._piece(rng, own, length / rate, total / rate)
-            for own in said
-            for _ in range(settings.pieces)
+            self._piece(rng, own, length_s, whole_s) for own in said for _ in range(settings.pieces)
         ]
         begins_s, targets = (np.stack(column) for column in zip(*pieces, strict=True))
-        starts = np.round(begins_s * rate).astype(np.int64).clip(0, total - length)
         shape = len(speech), settings.pieces
         return VoiceBatch(
             windows.waveforms,
-            torch.from_numpy(starts.reshape(shape)),
-            torch.tensor(length),
+            torch.from_numpy(begins_s.reshape(shape)),
+            torch.tensor(length_s),
             torch.from_numpy(targets.reshape(*shape, -1)),
         )
 

@@ -7,24 +7,25 @@ import lightning
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 
 from wavlm_meeting.devices import in_bfloat16
 from wavlm_meeting.errors import TrainingError
 from wavlm_meeting.optimizer import MuonAdamW
 from wavlm_meeting.recipes.tiny.settings import VoiceSettings
 from wavlm_meeting.recipes.tiny.voice_data import VoiceBatch
-from wavlm_meeting.wavlm.model import WavLM
+from wavlm_meeting.units import SAMPLE_RATE
+from wavlm_meeting.verification.model import SpeakerModel
 
 
 class VoiceTask(lightning.LightningModule):
     """One minus the cosine between what head and teacher say of each piece."""
 
-    def __init__(self, encoder: WavLM, head: nn.Module, settings: VoiceSettings) -> None:
+    def __init__(self, model: SpeakerModel, settings: VoiceSettings) -> None:
         super().__init__()
         # Neither a checkpoint nor the optimiser has a place for the encoder.
-        self._encoder = [encoder.eval().requires_grad_(requires_grad=False)]
-        self.head, self.settings = head, settings
+        self._encoder = [model.features.eval().requires_grad_(requires_grad=False)]
+        self.head, self.settings = model.pooling, settings
 
     def on_fit_start(self) -> None:
         """Bring the encoder to where the head is."""
@@ -36,7 +37,7 @@ class VoiceTask(lightning.LightningModule):
         with in_bfloat16(kind, wanted=True):
             with torch.no_grad():
                 states = encoder(batch.waveforms).hidden_states  # (B, T, C) each
-            embeddings = self.head([pieces_of(state, batch) for state in states])
+            embeddings = self.head([pieces_of(state, batch) for state in states], None)
         cosines = F.cosine_similarity(embeddings.float(), batch.targets.flatten(0, 1), dim=1)
         known = batch.targets.flatten(0, 1).any(dim=1).float()
         loss = ((1 - cosines) * known).sum() / known.sum().clamp(min=1)
@@ -71,7 +72,9 @@ class VoiceTask(lightning.LightningModule):
 
 def pieces_of(state: Tensor, batch: VoiceBatch) -> Tensor:
     """Cut the pieces of a batch out of a hidden state (B, T, C): (B K, T', C)."""
-    within = torch.arange(int(batch.frames), device=state.device)
-    places = batch.starts[..., None] + within  # (B, K, T')
+    rate = state.shape[1] * SAMPLE_RATE / batch.waveforms.shape[1]  # frames a second
+    frames = min(state.shape[1], round(float(batch.length_s) * rate))
+    starts = (batch.begins_s * rate).round().long().clamp(0, state.shape[1] - frames)
+    within = torch.arange(frames, device=state.device)
     rows = torch.arange(len(state), device=state.device)[:, None, None]
-    return state[rows, places].flatten(0, 1)
+    return state[rows, starts[..., None] + within].flatten(0, 1)
