@@ -19,9 +19,10 @@ from torch.nn import functional as F
 
 from wavlm_meeting.audio.read import read_audio
 from wavlm_meeting.audio.simulate import Placement, Samples, Utterance, draw_scene, render
+from wavlm_meeting.checkpoints.card import read_card
 from wavlm_meeting.checkpoints.heads import SPEAKER
-from wavlm_meeting.checkpoints.loading import load_model
 from wavlm_meeting.diarization.heard import Heard
+from wavlm_meeting.diarization.load import load_pipeline
 from wavlm_meeting.diarization.model import DiarizationHeads
 from wavlm_meeting.diarization.pipeline import DiarizationPipeline
 from wavlm_meeting.formats.rttm import read_rttm
@@ -190,10 +191,10 @@ Embed = Callable[[Sequence[Samples]], NDArray[np.float32]]
 """Gives the unit embeddings (M, D) of recordings of one voice each."""
 
 
-def embedder(bundle: Path, pipeline: DiarizationPipeline) -> Embed:
+def embedder(bundle: Path) -> Embed:
     """Return what gives the voices of a bundle: its head for verification, or diarization's."""
-    if SPEAKER not in load_model(str(bundle)).state:
-        return partial(embed, pipeline)
+    if SPEAKER not in read_card(bundle).heads:
+        return partial(embed, load_pipeline(str(bundle), "cpu"))
     model = load_speaker_model(bundle)
 
     def embed_all(waveforms: Sequence[Samples]) -> NDArray[np.float32]:

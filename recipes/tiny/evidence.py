@@ -228,7 +228,7 @@ def _simulated(bundle: Path, _corpus: Path, work: Path, settings: EvaluationSett
 
 
 def _trials(bundle: Path, corpus: Path, _work: Path, _settings: EvaluationSettings) -> Figures:
-    return trial_figures(embedder(bundle, load_pipeline(str(bundle), "cpu")), corpus, LISTS)
+    return trial_figures(embedder(bundle), corpus, LISTS)
 
 
 def _meetings(bundle: Path, corpus: Path, _work: Path, _settings: EvaluationSettings) -> Figures:

@@ -93,7 +93,7 @@ def _voice_of(voiced: Ints) -> Floats:
     if len(voiced) < SHORTEST_S * SAMPLE_RATE:
         return np.zeros(EMBEDDING, np.float32)
     signal = normalize_volume(voiced.astype(np.float32) / 32768, -30, increase_only=True)
-    vector: Floats = _encoder().embed_utterance(signal, rate=0.65)
+    vector: Floats = voice_encoder().embed_utterance(signal, rate=0.65)
     return vector.astype(np.float32)
 
 
@@ -103,5 +103,6 @@ def _detector() -> torch.jit.ScriptModule:
 
 
 @cache
-def _encoder() -> VoiceEncoder:
+def voice_encoder() -> VoiceEncoder:
+    """Return Resemblyzer's network, loaded once."""
     return VoiceEncoder("cpu", verbose=False)

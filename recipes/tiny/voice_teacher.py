@@ -3,18 +3,17 @@
 P partials, T frames, D directions.
 """
 
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from resemblyzer import VoiceEncoder
 from resemblyzer.audio import wav_to_mel_spectrogram
 
 from wavlm_meeting.devices import in_bfloat16
 from wavlm_meeting.errors import SettingsError
+from wavlm_meeting.recipes.tiny.teachers import EMBEDDING, voice_encoder
 
 MEL_RATE = 100
 """Frames of a spectrogram a second."""
@@ -80,9 +79,9 @@ def describe(waveforms: Floats, speech: NDArray[np.bool_]) -> list[Partials]:
     heard = [_stretches(*pair) for pair in zip(waveforms, speech, strict=True)]
     mels = np.concatenate([each for each, _ in heard])
     if not len(mels):
-        return [Partials(np.zeros((0, 256), np.float32), spans) for _, spans in heard]
+        return [Partials(np.zeros((0, EMBEDDING), np.float32), spans) for _, spans in heard]
     with torch.inference_mode(), in_bfloat16("cpu", wanted=True):
-        found = [_teacher()(torch.from_numpy(part)) for part in np.array_split(mels, _parts(mels))]
+        found = [voice_encoder()(part) for part in torch.from_numpy(mels).split(AT_ONCE)]
     embeddings = torch.cat(found).float().numpy()
     ends = np.cumsum([len(spans) for _, spans in heard])
     return [
@@ -91,16 +90,11 @@ def describe(waveforms: Floats, speech: NDArray[np.bool_]) -> list[Partials]:
     ]
 
 
-def _parts(mels: Floats) -> int:
-    """Return in how many parts the teacher takes these."""
-    return -(-len(mels) // AT_ONCE)
-
-
 def _stretches(waveform: Floats, speech: NDArray[np.bool_]) -> tuple[Floats, NDArray[np.float64]]:
     """Return spectrograms (P, 160, 40) of stretches of speech, and the seconds that they span."""
     mels = wav_to_mel_spectrogram(_levelled(waveform, speech))
     frames = np.arange(len(mels))
-    heard = np.flatnonzero(speech[(frames * len(speech) // len(mels)).clip(max=len(speech) - 1)])
+    heard = np.flatnonzero(speech[frames * len(speech) // len(mels)])
     if len(heard) < LEAST:
         return np.zeros((0, PARTIAL, mels.shape[1]), np.float32), np.zeros((0, 2))
     if len(heard) < PARTIAL:
@@ -115,8 +109,3 @@ def _levelled(waveform: Floats, speech: NDArray[np.bool_]) -> Floats:
     spoken = np.repeat(speech, -(-len(waveform) // len(speech)))[: len(waveform)]
     power = float(np.square(waveform[spoken]).mean()) if spoken.any() else 0.0
     return waveform * np.float32(10 ** (LEVEL_DB / 20) / max(power, 1e-12) ** 0.5)
-
-
-@cache
-def _teacher() -> VoiceEncoder:
-    return VoiceEncoder("cpu", verbose=False).eval()

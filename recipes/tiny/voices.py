@@ -16,7 +16,6 @@ from wavlm_meeting.checkpoints.folders import CARD
 from wavlm_meeting.checkpoints.heads import SPEAKER
 from wavlm_meeting.checkpoints.loading import build_encoder, load_model
 from wavlm_meeting.checkpoints.trainings import load_parts, steps_done
-from wavlm_meeting.diarization.load import load_pipeline
 from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.recipes.tiny.collection import load_collection
 from wavlm_meeting.recipes.tiny.evaluate import embedder
@@ -71,8 +70,7 @@ def voices(corpus: Path, work: Path, folder: Path, settings: TinySettings, bundl
     card = model.card.model_copy(update={"heads": heads})
     state = {**model.state, SPEAKER: listening.pooling.state_dict()}
     write_bundle(bundle, state, card, storage)
-    embed_all = embedder(bundle, load_pipeline(str(bundle), "cpu"))
-    found = voice_figures(embed_all, corpus, work, settings.evaluation)
+    found = voice_figures(embedder(bundle), corpus, work, settings.evaluation)
     note_figures(bundle, found)
     for name, figure in found.items():
         log.info("voices: %s: %s", name, figure)

@@ -28,7 +28,8 @@ from wavlm_meeting.recipes.tiny.__main__ import main
 from wavlm_meeting.recipes.tiny.collection import load_collection
 from wavlm_meeting.recipes.tiny.evaluate import embed, embedder
 from wavlm_meeting.recipes.tiny.settings import TinySettings, VoiceSettings
-from wavlm_meeting.recipes.tiny.voice_data import VoiceBatches
+from wavlm_meeting.recipes.tiny.voice_data import VoiceBatch, VoiceBatches
+from wavlm_meeting.recipes.tiny.voice_task import pieces_of
 from wavlm_meeting.recipes.tiny.voice_teacher import (
     MEL_RATE,
     Directions,
@@ -156,6 +157,21 @@ def test_pieces_are_taught_by_what_is_said_within_them(
         find_directions(work, 100_000)
 
 
+def test_pieces_are_cut_where_they_begin() -> None:
+    """Of states as coarse as an encoder's, to the nearest frame, and never beyond the end."""
+    state = torch.arange(150.0)[None, :, None].expand(2, 150, 3)  # frames of 40 ms
+    batch = VoiceBatch(
+        torch.zeros(2, 96_000),
+        torch.tensor([[0.0, 1.0], [0.41, 5.9]]),
+        torch.tensor(2.0),
+        torch.zeros(2, 2, 4),
+    )
+    found = pieces_of(state, batch)
+    assert found.shape == (4, 50, 3)
+    assert found[:, 0, 0].tolist() == [0, 25, 10, 100]
+    assert (found.diff(dim=1) == 1).all()
+
+
 def test_a_bundle_gets_a_head_that_verification_takes(
     prepared: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
@@ -181,12 +197,12 @@ def test_a_bundle_gets_a_head_that_verification_takes(
     samples = np.random.default_rng(2).standard_normal(32_000).astype(np.float32)
     model = load_speaker_model(bundle)
     assert model.size == 4
-    voice = embedder(bundle, load_pipeline(str(bundle), "cpu"))([samples])[0]
+    voice = embedder(bundle)([samples])[0]
     torch.testing.assert_close(
         torch.from_numpy(voice), torch.nn.functional.normalize(model.embed(samples), dim=0)
     )
     pipeline = load_pipeline("mini", "cpu")
-    bare = embedder(resolve("mini"), pipeline)([samples])
+    bare = embedder(resolve("mini"))([samples])
     np.testing.assert_array_equal(bare, embed(pipeline, [samples]))
 
     main(corpus, work, settings, bundle, stages="voices", workers=1)  # done already: the same again
