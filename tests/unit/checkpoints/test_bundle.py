@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from wavlm_meeting.checkpoints.bundle import Bundle, read_bundle, write_bundle
+from wavlm_meeting.checkpoints.folders import BACKEND
 from wavlm_meeting.errors import CheckpointError
 from wavlm_meeting.files import sha256_of
 
@@ -76,6 +77,18 @@ def test_failed_write_leaves_the_older_model(tmp_path: Path, model: Bundle) -> N
     write_bundle(folder, model.state, newer)
     assert read_bundle(folder).card.version == "0.2"
     assert [entry.name for entry in tmp_path.iterdir()] == ["small"]
+
+
+def test_a_backend_goes_with_its_weights(tmp_path: Path, model: Bundle) -> None:
+    """It stays where a write fails, and not beside weights that it was never fitted to."""
+    folder = tmp_path / "small"
+    write_bundle(folder, model.state, model.card)
+    (folder / BACKEND).write_bytes(b"of these weights")
+    with pytest.raises(AttributeError):
+        write_bundle(folder, {**model.state, "encoder": {"norm.bias": object()}}, model.card)
+    assert (folder / BACKEND).read_bytes() == b"of these weights"
+    write_bundle(folder, model.state, model.card)
+    assert not (folder / BACKEND).exists()
 
 
 def test_other_folders_are_not_replaced(tmp_path: Path, model: Bundle) -> None:
