@@ -43,11 +43,16 @@ class Collection:
         samples = self.coded_samples if coded and self.coded_samples is not None else self.samples
         return samples[self.starts[index] : self.starts[index] + self.lengths[index]]
 
+    def heard(self, index: int) -> NDArray[np.float32]:
+        """Return the samples of an utterance or noise from -1 to 1."""
+        return self.audio(index).astype(np.float32) / np.float32(32768)
 
-def load_collection(work: Path, split: str) -> Collection:
+
+def load_collection(work: Path, split: str, *, copies: bool = True) -> Collection:
     """Load the `train`, `dev` or `test` part of what `prepare` wrote.
 
-    Raises SettingsError if the stage `prepare` has not run.
+    Without `copies` there is no speech at other speeds than it was recorded at. Raises
+    SettingsError if the stage `prepare` has not run.
     """
     if not (work / "utterances.npz").exists():
         raise SettingsError(f"{work}: nothing prepared there; run the stage 'prepare' first.")
@@ -58,7 +63,10 @@ def load_collection(work: Path, split: str) -> Collection:
     sources: dict[str, list[str]] = {}
     noises = []
     meetings: dict[int, list[Utterance]] = {}
-    chosen = np.flatnonzero(table["split"] == split)
+    wanted = table["split"] == split
+    if not copies:
+        wanted &= as_recorded(table["path"], table["kind"])
+    chosen = np.flatnonzero(wanted)
     for index in chosen.tolist():
         if table["kind"][index] == "noise":
             noises.append((index, int(table["length"][index])))
@@ -88,6 +96,13 @@ def load_collection(work: Path, split: str) -> Collection:
         meetings=list(meetings.values()),
         labelled=sorted(name for name, said in voices.items() if len(said) > 1),
     )
+
+
+def as_recorded(paths: NDArray[np.str_], kinds: NDArray[np.str_]) -> NDArray[np.bool_]:
+    """Tell which rows of the table are no copies of speech at other speeds, which come later."""
+    first = np.zeros(len(paths), np.bool_)
+    first[np.unique(paths, return_index=True)[1]] = True
+    return first | (kinds != "speech")
 
 
 def draw_speakers(

@@ -13,6 +13,7 @@ from wavlm_meeting.diarization.task import TaskSettings
 from wavlm_meeting.heads.speaker import SpeakerConfig
 from wavlm_meeting.pretraining.kmeans import KMeansSettings
 from wavlm_meeting.pretraining.settings import PretrainingSettings
+from wavlm_meeting.recipes.tiny.voice_scenes import VoiceSceneSettings
 from wavlm_meeting.separation.settings import SeparationSettings
 from wavlm_meeting.separation.task import TaskSettings as SeparationTaskSettings
 from wavlm_meeting.training.separation_data import MixtureBatchSettings
@@ -121,24 +122,19 @@ class SeparateSettings(Settings):
 
 
 class VoiceSettings(Settings):
-    """The head for verification, and how it is taught."""
+    """The head for verification on filterbanks, and how it is taught."""
 
     seed: int = 1
     """Seed of new weights and of what is drawn."""
-    head: SpeakerConfig = SpeakerConfig()
-    """Sizes of the head; its embeddings are the teacher's in so many directions, around their
-    mean."""
-    recordings: int = Field(32, ge=1)
-    """Recordings of one voice in a batch."""
-    window_s: float = Field(6.0, ge=2.0)
-    """Length of a recording."""
-    conversation: ConversationSettings = ConversationSettings()
-    """How what one speaker says is drawn: its pauses, rooms, channels and noise."""
-    pieces: int = Field(4, ge=1)
-    """Pieces of each that the head hears."""
-    pieces_s: tuple[float, float] = (1.6, 6.0)
-    """How long they are, at least and at most; all of one batch alike. The teacher hears 1.6 s at a
-    time."""
+    head: SpeakerConfig = SpeakerConfig(features="fbank", instance_norm=False)
+    """Sizes of the head, which is on filterbanks; its embeddings are the teacher's in so many
+    directions, around their mean."""
+    seconds: float = Field(256.0, gt=0)
+    """Speech of a batch."""
+    lengths_s: tuple[float, ...] = Field((1.6, 2.4, 3.6), min_length=1)
+    """How long its stretches are, one of these in each batch. The teacher hears 1.6 s at a time."""
+    scene: VoiceSceneSettings = VoiceSceneSettings()
+    """How they are changed."""
     steps: int = Field(1500, ge=1)
     """Updates of the weights."""
     learning_rate: float = Field(2e-3, gt=0)
@@ -151,6 +147,8 @@ class VoiceSettings(Settings):
     """Longest gradient."""
     average: float = Field(0.9, ge=0, lt=1)
     """What the running mean of the weights keeps of itself every tenth update."""
+    compile: bool = False
+    """Compile the head with `torch.compile`: minutes at first, then twice the speed."""
     trainer: TrainerSettings = TrainerSettings()
     """How the work is kept."""
 

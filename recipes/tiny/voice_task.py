@@ -1,6 +1,6 @@
-"""How a speaker head on an encoder that stays as it is learns to say what the teacher says.
+"""How a head on filterbanks learns to say what the teacher says.
 
-B batch, K pieces of a recording, T frames, C channels, D embedding size.
+B batch, T frames, C numbers of a frame, D embedding size.
 """
 
 import lightning
@@ -11,35 +11,30 @@ from torch import Tensor
 
 from wavlm_meeting.devices import in_bfloat16
 from wavlm_meeting.errors import TrainingError
+from wavlm_meeting.heads.speaker import SpeakerHead
 from wavlm_meeting.optimizer import MuonAdamW
 from wavlm_meeting.recipes.tiny.settings import VoiceSettings
 from wavlm_meeting.recipes.tiny.voice_data import VoiceBatch
-from wavlm_meeting.units import SAMPLE_RATE
-from wavlm_meeting.verification.model import SpeakerModel
 
 
 class VoiceTask(lightning.LightningModule):
-    """One minus the cosine between what head and teacher say of each piece."""
+    """One minus the cosine between what head and teacher say of each stretch."""
 
-    def __init__(self, model: SpeakerModel, settings: VoiceSettings) -> None:
+    def __init__(self, head: SpeakerHead, settings: VoiceSettings) -> None:
         super().__init__()
-        # Neither a checkpoint nor the optimiser has a place for the encoder.
-        self._encoder = [model.features.eval().requires_grad_(requires_grad=False)]
-        self.head, self.settings = model.pooling, settings
+        self.head, self.settings = head, settings
 
     def on_fit_start(self) -> None:
-        """Bring the encoder to where the head is."""
-        self._encoder[0].to(self.device)
+        """Compile the head for each length that stretches have."""
+        if self.settings.compile:
+            self.head.compile(dynamic=False)
 
     def training_step(self, batch: VoiceBatch, _: int) -> Tensor:
         """Return the mean distance; raises TrainingError if it is not finite."""
-        (encoder,), kind = self._encoder, batch.waveforms.device.type
-        with in_bfloat16(kind, wanted=True):
-            with torch.no_grad():
-                states = encoder(batch.waveforms).hidden_states  # (B, T, C) each
-            embeddings = self.head([pieces_of(state, batch) for state in states], None)
-        cosines = F.cosine_similarity(embeddings.float(), batch.targets.flatten(0, 1), dim=1)
-        known = batch.targets.flatten(0, 1).any(dim=1).float()
+        with in_bfloat16(batch.features.device.type, wanted=True):
+            embeddings = self.head([batch.features])
+        cosines = F.cosine_similarity(embeddings.float(), batch.targets, dim=1)
+        known = batch.targets.any(dim=1).float()
         loss = ((1 - cosines) * known).sum() / known.sum().clamp(min=1)
         self.log("loss/voices", loss)
         if not loss.isfinite():
@@ -68,13 +63,3 @@ class VoiceTask(lightning.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
-
-
-def pieces_of(state: Tensor, batch: VoiceBatch) -> Tensor:
-    """Cut the pieces of a batch out of a hidden state (B, T, C): (B K, T', C)."""
-    rate = state.shape[1] * SAMPLE_RATE / batch.waveforms.shape[1]  # frames a second
-    frames = min(state.shape[1], round(float(batch.length_s) * rate))
-    starts = (batch.begins_s * rate).round().long().clamp(0, state.shape[1] - frames)
-    within = torch.arange(frames, device=state.device)
-    rows = torch.arange(len(state), device=state.device)[:, None, None]
-    return state[rows, starts[..., None] + within].flatten(0, 1)

@@ -1,31 +1,30 @@
-"""What Resemblyzer says of stretches of a recording, in the directions in which voices differ.
+"""What Resemblyzer says of stretches of speech, in the directions in which voices differ.
 
-P partials, T frames, D directions.
+B batch, T frames, F bins, D' size of embeddings, D directions, P partials, M voices.
 """
 
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import librosa
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from resemblyzer.audio import wav_to_mel_spectrogram
+from resemblyzer import hparams
+from torch import Tensor
 
 from wavlm_meeting.devices import in_bfloat16
 from wavlm_meeting.errors import SettingsError
+from wavlm_meeting.recipes.tiny.collection import as_recorded
 from wavlm_meeting.recipes.tiny.teachers import EMBEDDING, voice_encoder
+from wavlm_meeting.units import SAMPLE_RATE
+from wavlm_meeting.verification.fbank import WINDOW
 
-MEL_RATE = 100
-"""Frames of a spectrogram a second."""
-PARTIAL, STEP = 160, 40
-"""Frames that the teacher hears at a time, and from one such stretch to the next."""
-LEAST = 60
-"""Frames of speech without which nothing is said of a recording; up to `PARTIAL` are repeated."""
-AT_ONCE = 256
-"""Stretches that the teacher takes at a time."""
-LEVEL_DB = -30.0
-"""Level of the speech that it hears, of full scale. Its authors bring there what is quieter; what
-is louder would be another voice to it, and our encoder knows no levels."""
+PARTIAL = hparams.partials_n_frames
+"""Frames that the teacher hears at a time: 1.6 s."""
+LEAST = 80
+"""Frames of speech without which nothing is said of a stretch; up to `PARTIAL` are repeated."""
 
 Floats = NDArray[np.float32]
 
@@ -34,24 +33,15 @@ class Directions(NamedTuple):
     """The space of training voices: the teacher's embeddings have a large mean in common."""
 
     mean: Floats
-    """(256,)"""
+    """(D',)"""
     basis: Floats
-    """(256, D): the directions in which most of training is, orthonormal."""
+    """(D', D): the directions in which most of training is, orthonormal."""
 
     def __call__(self, embeddings: Floats) -> Floats:
-        """Return unit vectors (..., D) of embeddings (..., 256) around the mean."""
+        """Return unit vectors (..., D) of embeddings (..., D') around the mean."""
         inside = (embeddings - self.mean) @ self.basis
         units: Floats = inside / np.maximum(np.linalg.norm(inside, axis=-1, keepdims=True), 1e-8)
         return units
-
-
-class Partials(NamedTuple):
-    """What was said of a recording."""
-
-    embeddings: Floats
-    """(P, 256) of unit length."""
-    spans: NDArray[np.float64]
-    """(P, 2): seconds of the recording from which to which each rests on."""
 
 
 def find_directions(work: Path, count: int) -> Directions:
@@ -60,52 +50,59 @@ def find_directions(work: Path, count: int) -> Directions:
     Raises SettingsError if there are fewer voices than directions.
     """
     with np.load(work / "utterances.npz") as table:
-        voices = table["teacher"][(table["split"] == "train") & (table["kind"] == "speech")]
+        own = (table["split"] == "train") & (table["kind"] == "speech")
+        voices = table["teacher"][own & as_recorded(table["path"], table["kind"])]
     voices = voices[voices.any(axis=1)]
     if len(voices) <= count:
         raise SettingsError(
             f"{work}: {len(voices)} voices of training; {count} directions need more of them."
         )
+    return main_directions(voices, count)
+
+
+def main_directions(voices: Floats, count: int) -> Directions:
+    """Return the mean of embeddings (M, D') and the directions in which most of them differ."""
     mean = voices.mean(axis=0)
     _, directions = np.linalg.eigh(np.cov((voices - mean).T))
     return Directions(mean, directions[:, ::-1][:, :count].astype(np.float32))
 
 
-def describe(waveforms: Floats, speech: NDArray[np.bool_]) -> list[Partials]:
-    """Ask the teacher about each stretch of the speech in waveforms (B, N), pauses left out.
+@cache
+def teacher_filters() -> Tensor:
+    """Return the teacher's bands as filters (F, 40) of power."""
+    bands = librosa.filters.mel(
+        sr=SAMPLE_RATE, n_fft=WINDOW, n_mels=hparams.mel_n_channels, dtype=np.float32
+    )
+    return torch.from_numpy(bands.T).contiguous()
 
-    `speech` (B, T) says where it is, in frames of equal length.
+
+def describe(bands: Tensor, speech: NDArray[np.bool_]) -> Floats:
+    """Ask the teacher about the speech in its bands (B, T, 40): (B, 256), the mean of its answers.
+
+    Frames in which `speech` (B, T) is false are left out. It is asked about as many stretches of
+    1.6 s as there are, and overlapping ones where they do not fill the time. Where there is hardly
+    any speech, it says nothing: zeros.
     """
-    heard = [_stretches(*pair) for pair in zip(waveforms, speech, strict=True)]
-    mels = np.concatenate([each for each, _ in heard])
-    if not len(mels):
-        return [Partials(np.zeros((0, EMBEDDING), np.float32), spans) for _, spans in heard]
-    with torch.inference_mode(), in_bfloat16("cpu", wanted=True):
-        found = [voice_encoder()(part) for part in torch.from_numpy(mels).split(AT_ONCE)]
-    embeddings = torch.cat(found).float().numpy()
-    ends = np.cumsum([len(spans) for _, spans in heard])
-    return [
-        Partials(own, spans)
-        for own, (_, spans) in zip(np.split(embeddings, ends[:-1]), heard, strict=True)
-    ]
+    partials, rows = [], []
+    for row, spoken in enumerate(speech):
+        for frames in stretches(spoken):
+            partials.append(bands[row, torch.from_numpy(frames)])
+            rows.append(row)
+    means = np.zeros((len(bands), EMBEDDING), np.float32)
+    if partials:
+        with torch.inference_mode(), in_bfloat16("cpu", wanted=True):
+            found = voice_encoder()(torch.stack(partials)).float().numpy()
+        np.add.at(means, rows, found)
+        means /= np.maximum(np.bincount(rows, minlength=len(bands)), 1)[:, None]
+    return means
 
 
-def _stretches(waveform: Floats, speech: NDArray[np.bool_]) -> tuple[Floats, NDArray[np.float64]]:
-    """Return spectrograms (P, 160, 40) of stretches of speech, and the seconds that they span."""
-    mels = wav_to_mel_spectrogram(_levelled(waveform, speech))
-    frames = np.arange(len(mels))
-    heard = np.flatnonzero(speech[frames * len(speech) // len(mels)])
-    if len(heard) < LEAST:
-        return np.zeros((0, PARTIAL, mels.shape[1]), np.float32), np.zeros((0, 2))
-    if len(heard) < PARTIAL:
-        heard = np.resize(heard, PARTIAL)
-    stretches = [heard[n : n + PARTIAL] for n in range(0, len(heard) - PARTIAL + 1, STEP)]
-    spans = np.array([(own.min(), own.max() + 1) for own in stretches]) / MEL_RATE
-    return mels[np.stack(stretches)], spans
-
-
-def _levelled(waveform: Floats, speech: NDArray[np.bool_]) -> Floats:
-    """Bring speech to the level at which the teacher is asked."""
-    spoken = np.repeat(speech, -(-len(waveform) // len(speech)))[: len(waveform)]
-    power = float(np.square(waveform[spoken]).mean()) if spoken.any() else 0.0
-    return waveform * np.float32(10 ** (LEVEL_DB / 20) / max(power, 1e-12) ** 0.5)
+def stretches(spoken: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the frames (P, 160) of each stretch that the teacher hears of frames (T,)."""
+    frames = np.flatnonzero(spoken)
+    if len(frames) < LEAST:
+        return np.zeros((0, PARTIAL), np.int64)
+    frames = np.resize(frames, max(len(frames), PARTIAL))
+    count = max(1, round(len(frames) / PARTIAL))
+    begins = np.linspace(0, len(frames) - PARTIAL, count).astype(np.int64)
+    return frames[begins[:, None] + np.arange(PARTIAL)]

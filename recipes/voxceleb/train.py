@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from wavlm_meeting.checkpoints.loading import load_encoder
+from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.recipes.voxceleb.prepare import Prepared
 from wavlm_meeting.recipes.voxceleb.settings import FBANK, VoxCelebSettings, is_taught
 from wavlm_meeting.training.progress import Report
@@ -36,10 +37,17 @@ def train(
 def new_model(settings: VoxCelebSettings) -> SpeakerModel:
     """Return the model that is trained: one to go on with, or an encoder with a new network.
 
-    A new network is the same each time, drawn by the seed of the first training.
+    A new network is the same each time, drawn by the seed of the first training. Raises
+    SettingsError for a model that no training can write.
     """
     if settings.start:
-        return load_speaker_model(settings.start)
+        model = load_speaker_model(settings.start)
+        if model.config is None or model.config.beside is not None:
+            raise SettingsError(
+                f"start: '{settings.start}' is of a kind that no training here goes on with; name "
+                "an encoder with a head of this recipe, or 'mini'."
+            )
+        return model
     encoder = None if settings.encoder == FBANK else load_encoder(settings.encoder)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(next(iter(settings.trainings().values())).seed)

@@ -17,6 +17,8 @@ from wavlm_meeting.checkpoints.loading import load_model
 from wavlm_meeting.config import read_toml
 from wavlm_meeting.diarization import load_pipeline
 from wavlm_meeting.errors import SettingsError
+from wavlm_meeting.heads.speaker import SpeakerConfig
+from wavlm_meeting.verification.fbank import Fbank, centred_decibels, triangular_filters
 from wavlm_meeting.verification.load import load_speaker_model
 
 pytest.importorskip("speechbrain", reason="training needs the extra 'train'")
@@ -28,32 +30,55 @@ from wavlm_meeting.recipes.tiny.__main__ import main
 from wavlm_meeting.recipes.tiny.collection import load_collection
 from wavlm_meeting.recipes.tiny.evaluate import embed, embedder
 from wavlm_meeting.recipes.tiny.settings import TinySettings, VoiceSettings
-from wavlm_meeting.recipes.tiny.voice_data import VoiceBatch, VoiceBatches
-from wavlm_meeting.recipes.tiny.voice_task import pieces_of
+from wavlm_meeting.recipes.tiny.voice_data import VoiceBatches
+from wavlm_meeting.recipes.tiny.voice_scenes import Scene, Scenes, VoiceSceneSettings, warps
+from wavlm_meeting.recipes.tiny.voice_spectra import (
+    BINS,
+    Spectra,
+    noise_spectra,
+    spectrum,
+    speech_spectra,
+)
 from wavlm_meeting.recipes.tiny.voice_teacher import (
-    MEL_RATE,
+    LEAST,
+    PARTIAL,
     Directions,
     describe,
     find_directions,
+    stretches,
+    teacher_filters,
 )
+from wavlm_meeting.recipes.tiny.voices import new_head
+from wavlm_meeting.recipes.voxceleb.settings import VoxCelebSettings
+from wavlm_meeting.recipes.voxceleb.train import new_model
 
 VOICES = """
 [voices]
-recordings = 3
-window_s = 3.0
-pieces = 2
-pieces_s = [1.6, 2.4]
+seconds = 10.0
 steps = 3
+[voices.head]
+features = "fbank"
+mels = 20
+stacked = 2
+centred = "level"
+instance_norm = false
 [voices.head.ecapa]
 channels = 8
 aggregated = 8
 dilations = [2]
 scale = 2
 embedding = 4
+[voices.head.beside]
+size = 3
+weight = 0.5
 [voices.trainer]
 workers = 0
 checkpoint_steps = 1
 """
+AS_IT_IS = {
+    "speeds": (1.0, 1.0), "formants": 0.0, "colour_db": 0.0, "second": 0.0, "microphone": 0.0,
+    "telephone": 0.0, "room": 0.0, "noise": 0.0,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -78,40 +103,62 @@ def prepared(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     return corpus, work, settings
 
 
+def bands_of(samples: np.ndarray) -> torch.Tensor:
+    """Return the teacher's bands (1, T, 40) of samples."""
+    return torch.from_numpy(spectrum(samples)).float().square()[None] @ teacher_filters()
+
+
+def one_recording(amplitudes: np.ndarray, speech: np.ndarray | None = None) -> Spectra:
+    """Return a recording as the only one that can be drawn."""
+    spoken = np.ones(len(amplitudes), np.bool_) if speech is None else speech
+    return Spectra(amplitudes, spoken, np.array([0, len(amplitudes)]), np.ones(1))
+
+
+def drawn(speech: Spectra, count: int, seed: int = 0, **changes: object) -> Scene:
+    """Draw stretches of 1.6 s in which nothing but these is changed; noise is white."""
+    settings = VoiceSceneSettings.model_validate({**AS_IT_IS, **changes})
+    noise = one_recording(np.ones((50, BINS), np.float16))
+    scenes = Scenes(settings, speech, noise, teacher_filters(), triangular_filters(80))
+    return scenes.draw(np.random.default_rng(seed), count, PARTIAL)
+
+
 def test_the_teacher_is_asked_as_its_authors_do(speech: np.ndarray) -> None:
-    """Where all is speech, each stretch has what `embed_utterance` gives for it, wherever it is."""
+    """What it says of 1.6 s of speech is what `embed_utterance` gives for them."""
     quiet = normalize_volume(0.01 * speech, -30, increase_only=True)
-    (found,) = describe(quiet[None], np.ones((1, 150), np.bool_))
     _, expected, slices = VoiceEncoder("cpu", verbose=False).embed_utterance(
         quiet, return_partials=True, rate=2.5
     )
-    known = [n for n, own in enumerate(slices) if own.stop <= len(quiet)]
-    assert len(known) > 8
-    for n in known:
-        assert found.spans[n].tolist() == pytest.approx(
-            [slices[n].start / 16_000, slices[n].stop / 16_000]
-        )
-        assert found.embeddings[n] @ expected[n] > 0.995
-    (loud,) = describe(20 * quiet[None], np.ones((1, 150), np.bool_))
-    assert (found.embeddings * loud.embeddings).sum(axis=1).min() > 0.99
+    bands = bands_of(quiet)
+    for own, reference in list(zip(slices, expected, strict=True))[:8]:
+        first = own.start // 160
+        (said,) = describe(bands[:, first : first + PARTIAL], np.ones((1, PARTIAL), np.bool_))
+        assert said @ reference > 0.995
 
 
 def test_pauses_are_left_out(speech: np.ndarray) -> None:
-    """Stretches go on after a pause, whatever is heard in it; hardly any speech says nothing."""
-    pause = np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
-    heard = np.concatenate([speech[:48_000], 0.1 * pause, speech[48_000:64_000]])
-    active = np.ones(125, np.bool_)
-    active[75:100] = False
-    (whole,) = describe(speech[None, :64_000], np.ones((1, 100), np.bool_))
-    (parts,) = describe(heard[None], active[None])
-    assert (parts.spans[:, 1] - parts.spans[:, 0]).max() == pytest.approx(2.6)
-    assert len(parts.spans) == len(whole.spans)
-    assert (parts.embeddings * whole.embeddings).sum(axis=1).min() > 0.9
-    frames = np.arange(150)
-    none, brief = describe(np.stack([speech] * 2), np.stack([frames < 0, frames < 12]))
-    assert none.embeddings.shape == brief.embeddings.shape == (0, 256)
-    (little,) = describe(speech[None], frames[None] < 25)
-    assert little.spans.tolist() == [[0.0, pytest.approx(1.0, abs=2 / MEL_RATE)]]
+    """Speech goes on after a pause, whatever is heard in it; hardly any speech says nothing."""
+    bands = bands_of(speech)
+    spoken = np.ones((1, bands.shape[1]), np.bool_)
+    spoken[:, 100:200] = False
+    loud = bands.clone()
+    loud[:, 100:200] *= 1e4
+    np.testing.assert_array_equal(describe(loud, spoken), describe(bands, spoken))
+    kept = torch.cat([bands[:, :100], bands[:, 200:]], dim=1)
+    np.testing.assert_allclose(
+        describe(kept, spoken[:, spoken[0]]), describe(bands, spoken), atol=1e-2
+    )
+    assert not describe(bands, np.zeros_like(spoken)).any()
+
+
+def test_the_teacher_hears_all_there_is() -> None:
+    """Stretches cover the speech from its first frame to its last; little speech is repeated."""
+    assert not len(stretches(np.arange(300) < LEAST - 1))
+    (little,) = stretches(np.arange(300) < LEAST)
+    assert little.tolist() == [*range(LEAST)] * 2
+    assert stretches(np.ones(PARTIAL, np.bool_)).tolist() == [[*range(PARTIAL)]]
+    two = stretches(np.ones(360, np.bool_))
+    assert two.shape == (2, PARTIAL)
+    assert (two.min(), two.max()) == (0, 359)
 
 
 def test_voices_around_their_mean_keep_their_angles() -> None:
@@ -126,50 +173,132 @@ def test_voices_around_their_mean_keep_their_angles() -> None:
     assert np.isfinite(Directions(mean[0], basis)(mean[:1])).all()
 
 
-def test_pieces_are_taught_by_what_is_said_within_them(
-    prepared: tuple[Path, Path, Path],
-) -> None:
-    """A batch is the same whatever came before; its targets are the teacher's of the pieces."""
+def test_an_unchanged_stretch_is_what_was_recorded(speech: np.ndarray) -> None:
+    """The teacher's bands are the recording's, and the head's as it will measure them."""
+    found = drawn(one_recording(spectrum(speech[: 159 * 160])), 1)
+    torch.testing.assert_close(found.voice, bands_of(speech[: 159 * 160]), rtol=2e-3, atol=1e-6)
+    features = centred_decibels(found.heard, torch.tensor([PARTIAL]), "level")
+    whole = torch.from_numpy(speech[None, : 159 * 160])
+    (measured,) = Fbank(80, centred="level")(whole).hidden_states
+    apart = (features - measured).abs()[:, :, 5:]  # the windows differ where bands are narrow
+    assert apart.median() < 0.5
+    assert np.corrcoef(features.flatten(), measured.flatten())[0, 1] > 0.99
+
+
+def test_a_spectrum_is_stretched() -> None:
+    """A tone goes as far up as the factor says; at one nothing moves."""
+    still, half, more = warps(np.array([1.0, 0.75, 1.25]))
+    torch.testing.assert_close(still, torch.eye(BINS), atol=1e-4, rtol=0)
+    tone = torch.zeros(BINS)
+    tone[80] = 1.0
+    assert (half @ tone).argmax() == 60
+    assert (more @ tone).argmax() == 100
+
+
+def test_a_place_changes_what_the_head_hears_alone(speech: np.ndarray) -> None:
+    """Microphones, telephones, rooms and noise do; the teacher hears the voice as it is."""
+    recorded = one_recording(spectrum(speech))
+    plain = drawn(recorded, 4)
+    for place in ("microphone", "telephone", "room", "noise"):
+        found = drawn(recorded, 4, **{place: 1.0})
+        torch.testing.assert_close(found.voice[0], plain.voice[0])
+        assert not torch.allclose(found.heard[0], plain.heard[0], rtol=0.1), place
+
+
+def test_a_voice_changes_for_both(speech: np.ndarray) -> None:
+    """Formants, colour and a second voice do, and the teacher hears them no louder."""
+    recorded = one_recording(spectrum(speech))
+    plain = drawn(recorded, 1)
+    loudness = plain.voice.sum(dim=2).mean()
+    for voice, amount in (("formants", 0.3), ("colour_db", 6.0), ("second", 1.0)):
+        found = drawn(recorded, 1, **{voice: amount})
+        assert not torch.allclose(found.voice, plain.voice, rtol=0.1), voice
+        assert not torch.allclose(found.heard, plain.heard, rtol=0.1), voice
+        assert found.voice.sum(dim=2).mean() / loudness == pytest.approx(1.0, abs=1e-3)
+
+
+def test_talk_is_faster_or_slower() -> None:
+    """At a speed of two every second frame is heard; what ends begins again."""
+    counted = np.arange(100.0, dtype=np.float16)[:, None].repeat(BINS, axis=1)
+    power, _ = one_recording(counted).cut(np.random.default_rng(3), np.array([2.0, 0.5]), 40)
+    fast, slow = np.sqrt(power[:, :, 0])
+    assert np.diff(fast).tolist() == [2.0] * 39
+    assert np.diff(slow).sum() == 20
+    assert set(np.diff(slow).tolist()) == {0.0, 1.0}
+    round_again, _ = one_recording(counted).cut(np.random.default_rng(3), np.array([1.0]), 150)
+    assert np.sqrt(round_again[0, :, 0]).tolist() == [*range(100), *range(50)]
+
+
+def test_a_room_decays_by_its_time() -> None:
+    """After a click the sound falls evenly, by 60 dB in the reverberation time."""
+    click = np.zeros((PARTIAL, BINS), np.float16)
+    click[0] = 100.0
+    room = {"room": 1.0, "reverberation_s": (0.5, 0.5), "reverberant_db": (0.0, 0.0)}
+    found = drawn(one_recording(click), 1, **room)
+    levels = 10 * found.heard[0, :, 40].log10()
+    assert float(levels[5] - levels[55]) == pytest.approx(60.0, abs=0.1)
+    straight, rest = found.heard[0, 0, 40], found.heard[0, 1:, 40].sum()
+    assert float(rest / straight) == pytest.approx(10**-0.12, rel=0.05)  # its first frame is over
+
+
+def test_noise_is_as_loud_as_is_drawn(speech: np.ndarray) -> None:
+    """Against the frames of speech, in the bands that the head hears."""
+    recorded = one_recording(spectrum(speech))
+    noise = drawn(recorded, 3, noise=1.0, snr_db=(10.0, 10.0)).heard - drawn(recorded, 3).heard
+    loud = drawn(recorded, 3).heard.sum(dim=2).mean(dim=1)
+    ratio = 10 * (loud / noise.sum(dim=2).mean(dim=1)).log10()
+    torch.testing.assert_close(ratio, torch.full((3,), 10.0), atol=0.05, rtol=0)
+
+
+def test_sources_have_their_shares(prepared: tuple[Path, Path, Path]) -> None:
+    """Sources are drawn as settings say; no speech at all is an error."""
+    _, work, _ = prepared
+    collection = load_collection(work, "train")
+    counts = [
+        sum(len(collection.voices[name]) for name in names) for names in collection.sources.values()
+    ]
+    first = next(iter(collection.sources))
+    found = speech_spectra(collection, {first: 1.0}, LEAST)
+    assert found.shares.sum() == pytest.approx(1.0)
+    assert not found.shares[counts[0] :].any()
+    once = load_collection(work, "train", copies=False)
+    assert not any(" x" in name for name in once.voices)
+    kept = sum(map(len, once.voices.values()))
+    assert 3 * kept == sum(map(len, collection.voices.values()))
+    assert len(found.speech) == len(found.amplitudes) == found.starts[-1]
+    level = np.square(found.amplitudes[found.speech].astype(np.float32)).sum(axis=1).mean()
+    assert 10 * np.log10(level / BINS / 150) == pytest.approx(-30, abs=1)
+    assert len(noise_spectra(collection).shares) == len(collection.noises)
+    with pytest.raises(SettingsError, match="no utterance has 1000 s of speech"):
+        speech_spectra(collection, {}, 100_000)
+
+
+def test_a_batch_is_what_its_number_says(prepared: tuple[Path, Path, Path]) -> None:
+    """Whatever came before it; the teacher's answers have unit length or are none."""
     _, work, path = prepared
     settings = read_toml(path, TinySettings)
-    voices = VoiceSettings(recordings=6, window_s=6.0, pieces=3, pieces_s=(3.0, 4.0), steps=9)
-    directions = find_directions(work, 4)
-    parts = load_collection(work, "train"), settings.data, voices, settings.encoder, directions
-    batch = VoiceBatches(*parts).batch(2)
+    voices = VoiceSettings(seconds=30.0, lengths_s=(1.6, 2.4))
+    parts = load_collection(work, "train"), settings.data.sources, voices, find_directions(work, 4)
+    batches = VoiceBatches(*parts)
+    batch = batches.batch(2)
     again = next(iter(VoiceBatches(*parts, first=2)))
     assert all(torch.equal(a, b) for a, b in zip(batch, again, strict=True))
-    lengths = batch.targets.norm(dim=2)
+    shapes = {batches.batch(number).features.shape for number in range(6)}
+    assert shapes == {(19, 160, 80), (12, 240, 80)}
+    lengths = batch.targets.norm(dim=1)
     assert (((lengths - 1).abs() < 1e-4) | (lengths == 0)).all()
     assert (lengths > 0).float().mean() > 0.5
-    near = []
-    length = int(batch.length_s * 100) * 160
-    for row, begins in enumerate(batch.begins_s):
-        for piece, begin in enumerate(begins):
-            cut = batch.waveforms[row, int(begin * 16_000) :][:length].numpy()
-            cut = cut[: len(cut) // 160 * 160]
-            loud = np.abs(cut).reshape(-1, 160).max(axis=1) > 0.05 * np.abs(cut).max()
-            (said,) = describe(cut[None], loud[None])
-            if lengths[row, piece] and len(said.embeddings):
-                own = directions(said.embeddings.mean(axis=0))
-                near.append(float(own @ batch.targets[row, piece].numpy()))
-    assert np.median(near) > 0.8
     with pytest.raises(SettingsError, match="100000 directions need more"):
         find_directions(work, 100_000)
 
 
-def test_pieces_are_cut_where_they_begin() -> None:
-    """Of states as coarse as an encoder's, to the nearest frame, and never beyond the end."""
-    state = torch.arange(150.0)[None, :, None].expand(2, 150, 3)  # frames of 40 ms
-    batch = VoiceBatch(
-        torch.zeros(2, 96_000),
-        torch.tensor([[0.0, 1.0], [0.41, 5.9]]),
-        torch.tensor(2.0),
-        torch.zeros(2, 2, 4),
-    )
-    found = pieces_of(state, batch)
-    assert found.shape == (4, 50, 3)
-    assert found[:, 0, 0].tolist() == [0, 25, 10, 100]
-    assert (found.diff(dim=1) == 1).all()
+def test_a_head_is_on_filterbanks() -> None:
+    """Any other is refused."""
+    with pytest.raises(SettingsError, match="features is 'wavlm'"):
+        new_head(VoiceSettings(head=SpeakerConfig()))
+    attentive = SpeakerConfig.model_validate({"features": "fbank", "attentive": {}})
+    with pytest.raises(SettingsError, match="'attentive' is for an encoder"):
+        new_head(VoiceSettings(head=attentive))
 
 
 def test_a_bundle_gets_a_head_that_verification_takes(
@@ -196,7 +325,11 @@ def test_a_bundle_gets_a_head_that_verification_takes(
 
     samples = np.random.default_rng(2).standard_normal(32_000).astype(np.float32)
     model = load_speaker_model(bundle)
-    assert model.size == 4
+    assert model.size == 7
+    first, second = model.embed(samples).split([4, 3])
+    assert second.norm() / first.norm() == pytest.approx(0.5)
+    with pytest.raises(SettingsError, match="of a kind that no training here goes on with"):
+        new_model(VoxCelebSettings(start=str(bundle)))
     voice = embedder(bundle)([samples])[0]
     torch.testing.assert_close(
         torch.from_numpy(voice), torch.nn.functional.normalize(model.embed(samples), dim=0)

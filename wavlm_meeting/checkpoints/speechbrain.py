@@ -33,6 +33,14 @@ from wavlm_meeting.heads.speaker import SpeakerConfig, build_speaker_head
 
 _FIXED = {"padding": "reflect", "context": True}
 """What every ECAPA-TDNN of SpeechBrain has."""
+_OWN = {
+    "features": "fbank",
+    "stacked": 1,
+    "centred": "bands",
+    "instance_norm": False,
+    "attentive": None,
+}
+"""What its models have around them."""
 
 _YAML = """\
 # Loads with speechbrain.inference.EncoderClassifier.from_hparams(source="this folder").
@@ -99,8 +107,7 @@ def write_speechbrain(folder: Path, config: SpeakerConfig, state: Mapping[str, T
             those of `config`, or what stands at `folder` is no model.
     """
     ecapa = config.ecapa
-    wanted = {"features": "fbank", "instance_norm": False, "attentive": None, **_FIXED}
-    for name, value in wanted.items():
+    for name, value in (_OWN | _FIXED).items():
         own = getattr(ecapa if name in _FIXED else config, name)
         if own != value:
             raise CheckpointError(

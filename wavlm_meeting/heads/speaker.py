@@ -52,6 +52,15 @@ class AttentiveConfig(Settings):
     frame counts as much as somebody is likely to speak in it. None: all frames count alike."""
 
 
+class BesideConfig(Settings):
+    """Diarization's voice of an encoder, beside that of filterbanks, as one embedding."""
+
+    size: int = Field(64, ge=1)
+    """Directions of it that are kept."""
+    weight: float = Field(1.0, gt=0)
+    """Its length beside one of 1."""
+
+
 class SpeakerConfig(Settings):
     """What a speaker model is made of beside its encoder, if it has one."""
 
@@ -59,6 +68,11 @@ class SpeakerConfig(Settings):
     """What it listens with: an encoder, or filterbanks."""
     mels: int = Field(80, ge=1)
     """Bands of the filterbanks, which an encoder has no use for."""
+    stacked: int = Field(1, ge=1)
+    """Their frames of 10 ms that are read as one."""
+    centred: Literal["bands", "level"] = "bands"
+    """What is taken off them: each band's mean over the utterance, and with it the microphone's
+    colour and some of the voice's, or the mean of all bands, the level alone."""
     instance_norm: bool = True
     """Whether each channel of the features is brought to zero mean and unit variance over an
     utterance."""
@@ -67,10 +81,18 @@ class SpeakerConfig(Settings):
     attentive: AttentiveConfig | None = None
     """Attentive statistics of an encoder's mixed states in place of that network: a tenth of its
     size, and what the embedding head of diarization is."""
+    beside: BesideConfig | None = None
+    """What else is in an embedding of filterbanks, where a bundle has an encoder and its heads of
+    diarization, too."""
+
+    @property
+    def bands(self) -> int:
+        """Return how many numbers a frame of filterbanks has."""
+        return self.mels * self.stacked
 
     @property
     def size(self) -> int:
-        """Return the size of an embedding."""
+        """Return the size of an embedding, without what may be beside it."""
         return self.ecapa.embedding if self.attentive is None else self.attentive.embedding
 
 

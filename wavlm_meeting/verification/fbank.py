@@ -2,12 +2,14 @@
 
 Source: SpeechBrain's `lobes.features.Fbank` with its defaults and 80 bands, then
 `InputNormalization` of each sentence's mean alone. Frames are 25 ms long, centred every 10 ms, with
-silence beyond the recording's ends.
+silence beyond the recording's ends. A model of our own may read several frames as one, and keep
+what the bands' means say of a voice.
 
-B batch, N samples, T frames, M mel bands.
+B batch, N samples, T frames, M mel bands, K frames read as one.
 """
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,37 +27,60 @@ RANGE_DB = 80.0
 """Farthest that a band may lie below the loudest one of its utterance."""
 
 
+Centred = Literal["bands", "level"]
+
+
 class Fbank(nn.Module):
     """Waveforms -> log-mel energies in decibels, less their mean over the utterance."""
 
     window: Tensor
     filters: Tensor
 
-    def __init__(self, mels: int = 80) -> None:
+    def __init__(self, mels: int = 80, stacked: int = 1, centred: Centred = "bands") -> None:
         super().__init__()
+        self.stacked, self.centred = stacked, centred
         self.register_buffer("window", torch.hamming_window(WINDOW), persistent=False)
         self.register_buffer("filters", triangular_filters(mels), persistent=False)
 
     def forward(self, waveforms: Tensor, lengths: Tensor | None = None) -> EncoderOutput:
         """Measure waveforms (B, N), of which the first `lengths` (B,) samples are valid.
 
-        Without `lengths` all are. Gives one hidden state, (B, T, M).
+        Without `lengths` all are. Gives one hidden state, (B, T, K M).
         """
         waveforms = waveforms.float()
-        if lengths is not None:
+        if lengths is None:
+            lengths = torch.full(waveforms.shape[:1], waveforms.shape[1], device=waveforms.device)
+        else:
             waveforms = waveforms * valid_mask(lengths, waveforms.shape[1])
         windows = F.pad(waveforms, (WINDOW // 2, WINDOW // 2)).unfold(1, WINDOW, HOP)
         spectrum = torch.fft.rfft(windows * self.window)
         power = spectrum.real.square() + spectrum.imag.square()
-        decibels = 10 * (power @ self.filters).clamp(min=LEAST_POWER).log10()
-        if lengths is None:
-            lengths = torch.full(waveforms.shape[:1], waveforms.shape[1], device=waveforms.device)
         frames = lengths // HOP + 1
-        valid = valid_mask(frames, decibels.shape[1])[..., None]
-        loudest = decibels.where(valid, -math.inf).amax(dim=(1, 2), keepdim=True)
-        decibels = decibels.maximum(loudest - RANGE_DB)
-        mean = (decibels * valid).sum(dim=1, keepdim=True) / frames[:, None, None]
-        return EncoderOutput((decibels - mean,), frames)
+        decibels = centred_decibels(power @ self.filters, frames, self.centred)
+        return EncoderOutput((stack(decibels, self.stacked),), frames // self.stacked)
+
+
+def centred_decibels(bands: Tensor, frames: Tensor, centred: Centred) -> Tensor:
+    """Return powers (B, T, M) in decibels, around each band's mean or that of all bands.
+
+    The first `frames` (B,) of each utterance are valid, and the mean is over those.
+    """
+    decibels = 10 * bands.clamp(min=LEAST_POWER).log10()
+    valid = valid_mask(frames, decibels.shape[1])[..., None]
+    loudest = decibels.where(valid, -math.inf).amax(dim=(1, 2), keepdim=True)
+    decibels = decibels.maximum(loudest - RANGE_DB)
+    mean = (decibels * valid).sum(dim=1, keepdim=True) / frames[:, None, None]
+    return decibels - (mean if centred == "bands" else mean.mean(dim=2, keepdim=True))
+
+
+def stack(bands: Tensor, count: int) -> Tensor:
+    """Make one frame of each `count` that follow each other: (B, T, M) to (B, T // K, K M).
+
+    What is left at the end is cut off.
+    """
+    batch, frames, mels = bands.shape
+    whole = frames // count * count
+    return bands[:, :whole].reshape(batch, whole // count, count * mels)
 
 
 def triangular_filters(mels: int) -> Tensor:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from wavlm_meeting.checkpoints.bundle import ENCODER, Bundle, write_bundle
 from wavlm_meeting.checkpoints.card import Card, Storage
@@ -33,12 +33,14 @@ from wavlm_meeting.heads.speaker import (
     SpeechConfig,
     build_speaker_head,
 )
-from wavlm_meeting.verification.fbank import Fbank
-from wavlm_meeting.verification.model import SpeakerModel, WholeXVector
+from wavlm_meeting.verification.joined import JoinedModel
+from wavlm_meeting.verification.model import SpeakerModel, WholeXVector, filterbanks
 from wavlm_meeting.wavlm.model import WavLM
 
 DIARIZATION = "diarization"
 """The part with the embedding head of diarization, for models that have no better one."""
+BESIDE = "beside."
+"""What the names begin with of the map that shortens diarization's voice."""
 _BLOCKS = "segmentation.conformer.blocks."
 """What the names of a Conformer's parameters begin with there."""
 
@@ -91,7 +93,7 @@ def write_speaker_model(
             layout has no place for what it has, or what stands at `folder` is no model.
     """
     config, features = model.config, model.features
-    if config is None:
+    if config is None or config.beside is not None:
         raise CheckpointError(f"{folder}: this kind of model is written by what it was read with.")
     head = model.pooling.state_dict()
     if not isinstance(features, WavLM):
@@ -104,28 +106,23 @@ def write_speaker_model(
 
 def _read_filterbank_model(folder: Path) -> SpeakerModel:
     config, state = read_speechbrain(folder)
-    head = build_filled(lambda: build_speaker_head(config, 1, config.mels), state, str(folder))
-    return SpeakerModel(Fbank(config.mels), head, config.size, config=config)
+    return _on_filterbanks(config, state, str(folder))
+
+
+def _on_filterbanks(config: SpeakerConfig, state: Mapping[str, Tensor], where: str) -> SpeakerModel:
+    head = build_filled(lambda: build_speaker_head(config, 1, config.bands), state, where)
+    return SpeakerModel(filterbanks(config), head, config.size, config=config)
 
 
 def _from_bundle(model: Bundle, source: str) -> SpeakerModel:
     """Make a speaker model from the best part that a model has for it."""
     if SPEAKER in model.state:
-        encoder, head = build_with_head(model, SPEAKER, build_speaker, source)
-        config = parse_speaker(model.card.heads[SPEAKER], source)
-        found = SpeakerModel(encoder, head, config.size, config=config)
+        found = _with_speaker(model, source)
     elif XVECTOR in model.state:
         encoder, xvector = build_with_head(model, XVECTOR, build_xvector, source)
         found = SpeakerModel(encoder, WholeXVector(xvector), xvector.embedding.out_features)
     elif DIARIZATION in model.state:
-        config = _voice_sizes(model, source)
-        states, width = model.card.encoder.layers + 1, model.card.encoder.width
-        head = build_filled(
-            lambda: build_speaker_head(config, states, width),
-            _renamed(model.state[DIARIZATION]),
-            f"{source}: {DIARIZATION}",
-        )
-        found = SpeakerModel(build_encoder(model), head, config.size, config=config)
+        found = _of_diarization(model, source)
     else:
         has = ", ".join(f"'{name}'" for name in model.state)
         raise CheckpointError(
@@ -136,6 +133,39 @@ def _from_bundle(model: Bundle, source: str) -> SpeakerModel:
     found.name = model.card.name
     found.sha256 = model.card.weights.sha256 if model.card.weights else ""
     return found
+
+
+def _with_speaker(model: Bundle, source: str) -> SpeakerModel:
+    """Make a model of the part for verification, and of diarization's where it is beside it."""
+    config = parse_speaker(model.card.heads[SPEAKER], source)
+    if config.features == "wavlm":
+        encoder, head = build_with_head(model, SPEAKER, build_speaker, source)
+        return SpeakerModel(encoder, head, config.size, config=config)
+    where, beside = f"{source}: {SPEAKER}", config.beside
+    state = dict(model.state[SPEAKER])
+    projected = {
+        name.removeprefix(BESIDE): state.pop(name) for name in [*state] if name.startswith(BESIDE)
+    }
+    found = _on_filterbanks(config, state, where)
+    if beside is None:
+        return found
+    if DIARIZATION not in model.state:
+        raise CheckpointError(f"{where}: 'beside' is diarization's voice, and there is none.")
+    second = _of_diarization(model, source)
+    projection = build_filled(lambda: nn.Linear(second.size, beside.size), projected, where)
+    return JoinedModel(found, second, projection, beside.weight)
+
+
+def _of_diarization(model: Bundle, source: str) -> SpeakerModel:
+    """Make a model of the heads that tell the voices of a conversation apart."""
+    config = _voice_sizes(model, source)
+    states, width = model.card.encoder.layers + 1, model.card.encoder.width
+    head = build_filled(
+        lambda: build_speaker_head(config, states, width),
+        _renamed(model.state[DIARIZATION]),
+        f"{source}: {DIARIZATION}",
+    )
+    return SpeakerModel(build_encoder(model), head, config.size, config=config)
 
 
 def _voice_sizes(model: Bundle, source: str) -> SpeakerConfig:

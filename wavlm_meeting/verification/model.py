@@ -114,7 +114,12 @@ def build_speaker_model(encoder: WavLM | None, config: SpeakerConfig) -> Speaker
             "encoder: give one for 'wavlm', none for 'fbank'."
         )
     if encoder is None:
-        head = build_speaker_head(config, 1, config.mels)
-        return SpeakerModel(Fbank(config.mels), head, config.size, config=config)
+        head = build_speaker_head(config, 1, config.bands)
+        return SpeakerModel(filterbanks(config), head, config.size, config=config)
     head = build_speaker_head(config, encoder.config.layers + 1, encoder.config.width)
     return SpeakerModel(encoder, head, config.size, config=config)
+
+
+def filterbanks(config: SpeakerConfig) -> Fbank:
+    """Return what a model on filterbanks listens with."""
+    return Fbank(config.mels, config.stacked, config.centred)

@@ -18,6 +18,7 @@ from wavlm_meeting.checkpoints.formats import write_model
 from wavlm_meeting.errors import CheckpointError
 from wavlm_meeting.heads.ecapa import EcapaConfig
 from wavlm_meeting.heads.speaker import AttentiveConfig, SpeakerConfig
+from wavlm_meeting.verification.joined import JoinedModel
 from wavlm_meeting.verification.load import write_speaker_model
 from wavlm_meeting.verification.model import SpeakerModel, build_speaker_model
 from wavlm_meeting.wavlm.model import WavLM
@@ -149,6 +150,39 @@ def test_models_as_they_were_built(tmp_path: Path, model: Bundle) -> None:
         write_speaker_model(tmp_path / "other", built, about)
 
 
+def test_a_voice_of_filterbanks_in_a_bundle(tmp_path: Path) -> None:
+    """The part for verification comes first, alone or with diarization's voice beside it."""
+    mini, small = load_model("mini"), filterbank_model()
+    assert small.config is not None
+    wave = torch.randn(16_000)
+
+    def written(beside: dict[str, float] | None, state: State, parts: set[str]) -> Path:
+        numbers = {**small.config.model_dump(exclude={"beside"}), "beside": beside}
+        heads = {name: own for name, own in mini.card.heads.items() if name in parts}
+        card = mini.card.model_copy(update={"heads": {**heads, "speaker": numbers}})
+        kept = {name: mini.state[name] for name in parts}
+        write_bundle(tmp_path / "own", {**kept, "speaker": state}, card, "float32")
+        return tmp_path / "own"
+
+    whole, own = {"encoder", "diarization"}, small.pooling.state_dict()
+    alone = load_speaker_model(written(None, own, whole))
+    torch.testing.assert_close(alone.embed(wave), small.embed(wave))
+    assert (alone.name, alone.size) == ("mini", 7)
+
+    before = load_speaker_model("mini")
+    shorter = torch.nn.Linear(before.size, 3)
+    state = own | {f"beside.{name}": value for name, value in shorter.state_dict().items()}
+    joined = load_speaker_model(written({"size": 3, "weight": 2.0}, state, whole))
+    expected = JoinedModel(small, before, shorter, 2.0).eval()
+    torch.testing.assert_close(joined.embed(wave), expected.embed(wave), rtol=1e-4, atol=1e-4)
+    with pytest.raises(CheckpointError, match="written by what it was read with"):
+        write_speaker_model(tmp_path / "voice", joined, {})
+    with pytest.raises(CheckpointError, match="'beside' is diarization's voice"):
+        load_speaker_model(written({"size": 3, "weight": 2.0}, state, {"encoder"}))
+    with pytest.raises(CheckpointError, match="own: speaker"):
+        load_speaker_model(written({"size": 3, "weight": 2.0}, own, whole))
+
+
 @pytest.mark.parametrize(
     ("ecapa", "config", "message"),
     [
@@ -156,6 +190,8 @@ def test_models_as_they_were_built(tmp_path: Path, model: Bundle) -> None:
         ({"context": False}, {}, "'context' is False"),
         ({}, {"instance_norm": True}, "'instance_norm' is True"),
         ({}, {"attentive": AttentiveConfig()}, "'attentive' is AttentiveConfig"),
+        ({}, {"stacked": 2}, "'stacked' is 2"),
+        ({}, {"centred": "level"}, "'centred' is 'level'"),
     ],
 )
 def test_what_speechbrain_has_not(

@@ -14,6 +14,7 @@ from wavlm_meeting.heads.ecapa import EcapaConfig
 from wavlm_meeting.heads.speaker import SpeakerConfig, SpeakerHead
 from wavlm_meeting.units import SAMPLE_RATE
 from wavlm_meeting.verification.fbank import Fbank
+from wavlm_meeting.verification.joined import JoinedModel
 from wavlm_meeting.verification.model import LONGEST_S, SpeakerModel, build_speaker_model
 from wavlm_meeting.wavlm.config import WavLMConfig
 from wavlm_meeting.wavlm.model import WavLM
@@ -33,11 +34,17 @@ def built(kind: str) -> SpeakerModel:
         return load_speaker_model("tiny")
     if kind == "fbank":
         return build_speaker_model(None, FBANK).eval()
+    if kind == "stacked":
+        own = {"stacked": 2, "centred": "level", "instance_norm": False}
+        return build_speaker_model(None, FBANK.model_copy(update=own)).eval()
+    if kind == "joined":
+        second = built("wavlm")
+        return JoinedModel(built("stacked"), second, nn.Linear(second.size, 5), 0.5).eval()
     config = SpeakerConfig(ecapa=SIZES, instance_norm=kind == "normed")
     return build_speaker_model(WavLM(ENCODER), config).eval()
 
 
-KINDS = ("wavlm", "normed", "fbank", "tiny")
+KINDS = ("wavlm", "normed", "fbank", "stacked", "joined", "tiny")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -74,6 +81,37 @@ def test_features_are_those_of_speechbrain(shared_dir: Path, scale: float) -> No
     torch.testing.assert_close(
         ours.hidden_states[0], norm(theirs, torch.ones(1)), rtol=0, atol=0.01
     )
+
+
+def test_levels_go_and_colours_stay() -> None:
+    """Around the level, bands keep their means, and gains change nothing; two frames make one."""
+    wave = torch.randn(2, 8000).cumsum(dim=1)
+    (own,) = Fbank(12, centred="level")(wave).hidden_states
+    (louder,) = Fbank(12, centred="level")(100 * wave).hidden_states
+    (flat,) = Fbank(12)(wave).hidden_states
+    torch.testing.assert_close(louder, own, rtol=0, atol=1e-3)
+    torch.testing.assert_close(own.mean(dim=(1, 2)), torch.zeros(2), rtol=0, atol=1e-3)
+    torch.testing.assert_close(own - own.mean(dim=1, keepdim=True), flat, rtol=0, atol=1e-3)
+    assert own.mean(dim=1).std() > 3
+    stacked = Fbank(12, stacked=2, centred="level")(wave)
+    assert own.shape == (2, 51, 12)
+    assert stacked.frame_lengths.tolist() == [25, 25]
+    torch.testing.assert_close(stacked.hidden_states[0].reshape(2, 50, 12), own[:, :50])
+
+
+@torch.inference_mode()
+def test_cosines_of_two_models_are_added() -> None:
+    """Those of the second one weigh by the square of its length, which the whole has, too."""
+    model = built("joined")
+    assert isinstance(model, JoinedModel)
+    waves = 0.1 * torch.randn(2, 9000)
+    first, second = built("stacked")(waves), model.second(waves)
+    kept = model.projection(nn.functional.normalize(second, dim=1))
+    joined = model(waves)
+    torch.testing.assert_close(joined.norm(dim=1), second.norm(dim=1) * 1.25**0.5)
+    cosines = [torch.cosine_similarity(*each, dim=0) for each in (first, kept, joined)]
+    torch.testing.assert_close(cosines[2], (cosines[0] + 0.25 * cosines[1]) / 1.25)
+    assert model.size == 12
 
 
 @torch.inference_mode()
