@@ -50,6 +50,26 @@ def voices(corpus: Path, work: Path, folder: Path, settings: TinySettings, bundl
     if not (bundle / CARD).is_file():
         raise SettingsError(f"voices: {bundle} is no folder of a bundle, which gets the head.")
     head = new_head(chosen)
+    if steps_done(folder) < chosen.steps:
+        _train(work, folder, settings, chosen, head)
+    load_parts(folder, {"head": head})
+    log.info("voices: %d updates", steps_done(folder))
+    model = load_model(str(bundle))
+    storage = model.card.weights.storage if model.card.weights else settings.card.storage
+    heads = {**model.card.heads, SPEAKER: chosen.head.model_dump(exclude_none=True)}
+    card = model.card.model_copy(update={"heads": heads})
+    part = {**head.state_dict(), **beside(work, bundle, chosen)}
+    write_bundle(bundle, {**model.state, SPEAKER: part}, card, storage)
+    found = voice_figures(embedder(bundle), corpus, work, settings.evaluation)
+    note_figures(bundle, found)
+    for name, figure in found.items():
+        log.info("voices: %s: %s", name, figure)
+
+
+def _train(
+    work: Path, folder: Path, settings: TinySettings, chosen: VoiceSettings, head: SpeakerHead
+) -> None:
+    """Train `head`, from the last checkpoint on if there is one."""
     batches = VoiceBatches(
         load_collection(work, "train", copies=False),
         settings.data.sources,
@@ -66,18 +86,6 @@ def voices(corpus: Path, work: Path, folder: Path, settings: TinySettings, bundl
         gradient_clip=chosen.gradient_clip,
         callbacks=[StepSeeds(chosen.seed, 1), *averaging(chosen.average)],
     )
-    load_parts(folder, {"head": head})
-    log.info("voices: %d updates", steps_done(folder))
-    model = load_model(str(bundle))
-    storage = model.card.weights.storage if model.card.weights else settings.card.storage
-    heads = {**model.card.heads, SPEAKER: chosen.head.model_dump(exclude_none=True)}
-    card = model.card.model_copy(update={"heads": heads})
-    part = {**head.state_dict(), **beside(work, bundle, chosen)}
-    write_bundle(bundle, {**model.state, SPEAKER: part}, card, storage)
-    found = voice_figures(embedder(bundle), corpus, work, settings.evaluation)
-    note_figures(bundle, found)
-    for name, figure in found.items():
-        log.info("voices: %s: %s", name, figure)
 
 
 def new_head(settings: VoiceSettings) -> SpeakerHead:
