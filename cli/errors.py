@@ -53,6 +53,20 @@ def meaning_of(error: BaseException) -> Meaning:
     return Meaning(row.line.format(error=error), row.status)
 
 
+def was_interrupted(error: BaseException) -> bool:
+    """Tell whether an exception is an interrupt, or what a library made of one.
+
+    Python code and compiled modules that fail while they are imported, or read, may say so in
+    their own words; what they were stopped by stays in the chain.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, KeyboardInterrupt):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
 @dataclass(frozen=True)
 class Reporter:
     """Shows errors the way this run was asked to."""
@@ -61,7 +75,12 @@ class Reporter:
     """Whether to show where an error arose, above its line."""
 
     def report(self, error: BaseException) -> int:
-        """Show an exception and return the exit status it stands for."""
+        """Show an exception and return the exit status it stands for.
+
+        Raises KeyboardInterrupt in place of what a library made of one: nothing goes on after it.
+        """
+        if was_interrupted(error) and not isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
         if self.traceback:
             show_text_on_stderr("".join(traceback.format_exception(error)))
         line, status = meaning_of(error)

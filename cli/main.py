@@ -28,7 +28,7 @@ from wavlm_meeting.cli import (
     verify,
     voices,
 )
-from wavlm_meeting.cli.errors import INTERRUPTED, Reporter
+from wavlm_meeting.cli.errors import INTERRUPTED, Reporter, was_interrupted
 from wavlm_meeting.cli.output import show_line, speak_plainly
 
 app = typer.Typer(
@@ -112,7 +112,7 @@ def main() -> None:
     except SystemExit as leaving:  # Rich's, where nobody reads the output any more
         status = leaving.code
     except BaseException as error:  # noqa: BLE001 - the last stop: all become a line and a status
-        status = reporter.report(error)
+        status = INTERRUPTED.status if was_interrupted(error) else reporter.report(error)
     if status == INTERRUPTED.status:
         status = reporter.report(KeyboardInterrupt())
     sys.exit(status)

@@ -42,9 +42,10 @@ MEETING_SPLITS = {
 SCENES: dict[str, dict[str, float]] = {
     "rooms and noise": {},
     "other microphones": {"room": 0.0, "noise": 0.0, "equaliser_db": 4.0, "tilt_db": 4.0},
+    "telephones": {"room": 0.0, "noise": 0.0, "telephone": 1.0, "companded": 0.5},
 }
 """Where voices are heard, too, by what differs from simulated conversations; microphones are as far
-apart as in the trainings of `mini`."""
+apart as in the trainings of `mini`, and half of the telephones are those of ITU-T G.711."""
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,8 @@
 """Other voices and other places, made of spectra.
 
 What is done to the voice, its speed, its formants, its colour, a second voice, the teacher hears
-too, and says who that would be. What is done to the place, a microphone, a room, noise, the head
-alone hears, and is to say the same.
+too, and says who that would be. What is done to the place, a microphone, a telephone, a room,
+noise, the head alone hears, and is to say the same.
 
 B batch, T frames, F bins, M bands.
 """
@@ -20,11 +20,8 @@ from wavlm_meeting.units import SAMPLE_RATE
 
 POINTS = 9
 """At which the curve of an equaliser is drawn, evenly over mel; lines lie between them."""
-TELEPHONE_HZ = (300.0, 3400.0)
-TELEPHONE_DB = -40.0
-"""Outside of that band."""
 LOWEST_HZ = 60.0
-"""Where a slope ends."""
+"""Where a microphone's slope ends."""
 FRAME_S = 0.01
 FORMANTS = (0.75, 1.33)
 """Bounds of what a spectrum is stretched by."""
@@ -51,8 +48,16 @@ class VoiceSceneSettings(Settings):
     """Standard deviation of its gains."""
     tilt_db: float = 4.0
     """Standard deviation of what they rise or fall by in an octave."""
-    telephone: float = 0.05
-    """Probability of 300 to 3,400 Hz alone."""
+    telephone: float = 0.3
+    """Probability of a line that passes some band alone, speech and noise alike."""
+    from_hz: tuple[float, float] = (40.0, 400.0)
+    """Where that begins (uniform)."""
+    to_hz: tuple[float, float] = (3000.0, 4000.0)
+    """Where it ends (uniform)."""
+    slope_db: tuple[float, float] = (24.0, 240.0)
+    """What is lost in an octave beyond (log-uniform)."""
+    lost_db: tuple[float, float] = (20.0, 90.0)
+    """And at most (uniform)."""
     room: float = 0.2
     """Probability of a room."""
     reverberation_s: tuple[float, float] = (0.15, 0.6)
@@ -97,9 +102,9 @@ class Scenes:
         colour = equalisers(rng, count, settings.colour_db)
         voice = power @ _filters(self.teacher, colour, stretched)
         voice *= (level / _level(voice, speech))[:, None, None]
-        place = colour + self._channels(rng, count)
-        heard = self._room(rng, power) @ _filters(self.head, place, stretched)
-        return Scene(voice, self._noisy(rng, heard, speech, place - colour), speech)
+        microphone, line = self._microphones(rng, count), self._lines(rng, count)
+        heard = self._room(rng, power) @ _filters(self.head, colour + microphone + line, stretched)
+        return Scene(voice, self._noisy(rng, heard, speech, microphone / 2 + line), speech)
 
     def _voices(
         self, rng: np.random.Generator, count: int, frames: int
@@ -118,18 +123,28 @@ class Scenes:
             speech[mixed] |= spoken
         return torch.from_numpy(power), speech, level
 
-    def _channels(self, rng: np.random.Generator, count: int) -> Tensor:
-        """Return the gains of microphones and telephones (B, F) in decibels."""
+    def _microphones(self, rng: np.random.Generator, count: int) -> Tensor:
+        """Return the gains of microphones (B, F) in decibels."""
         settings = self.settings
         slopes = (
             torch.from_numpy(rng.normal(0.0, settings.tilt_db, (count, 1))).float() * _octaves()
         )
         gains = equalisers(rng, count, settings.equaliser_db) + slopes
-        gains *= _chosen(rng, count, settings.microphone)[:, None]
-        hz = _hertz()
-        outside = (hz < TELEPHONE_HZ[0]) | (hz > TELEPHONE_HZ[1])
-        called = _chosen(rng, count, settings.telephone)[:, None]
-        return gains + TELEPHONE_DB * called * outside
+        return gains * _chosen(rng, count, settings.microphone)[:, None]
+
+    def _lines(self, rng: np.random.Generator, count: int) -> Tensor:
+        """Return the gains of telephone lines (B, F) in decibels."""
+        settings = self.settings
+        begins, ends, lost = (
+            torch.from_numpy(rng.uniform(*bounds, (count, 1))).float()
+            for bounds in (settings.from_hz, settings.to_hz, settings.lost_db)
+        )
+        gentlest, steepest = np.log(settings.slope_db)
+        slopes = torch.from_numpy(np.exp(rng.uniform(gentlest, steepest, (count, 1))))
+        hz = _hertz().clamp(min=1.0)
+        beyond = torch.log2(begins / hz).clamp(min=0) + torch.log2(hz / ends).clamp(min=0)
+        gains = -torch.minimum(slopes.float() * beyond, lost)
+        return gains * _chosen(rng, count, settings.telephone)[:, None]
 
     def _room(self, rng: np.random.Generator, power: Tensor) -> Tensor:
         """Let what is heard of powers (B, T, F) decay, of some of them."""
@@ -153,16 +168,16 @@ class Scenes:
         rng: np.random.Generator,
         heard: Tensor,
         speech: NDArray[np.bool_],
-        channel: Tensor,
+        gains_db: Tensor,
     ) -> Tensor:
-        """Add noises to bands (B, T, M), through half of the channel (B, F) in decibels."""
+        """Add noises to bands (B, T, M), through gains (B, F) in decibels."""
         settings = self.settings
         noisy = _chosen(rng, len(heard), settings.noise).bool()
         count = int(noisy.sum())
         if not count or not len(self.noises.shares):
             return heard
         power, _ = self.noises.cut(rng, np.ones(count), heard.shape[1])
-        gains = 10 ** (channel[noisy] / 20)
+        gains = 10 ** (gains_db[noisy] / 10)
         noise = torch.from_numpy(power) @ (gains[..., None] * self.head)
         snr_db = torch.from_numpy(rng.uniform(*settings.snr_db, count)).float()
         loud = _level(heard[noisy], speech[noisy.numpy()])

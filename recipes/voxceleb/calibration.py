@@ -17,6 +17,7 @@ from wavlm_meeting.recipes.manifests import Row
 from wavlm_meeting.recipes.voxceleb.embedding import Piece
 from wavlm_meeting.recipes.voxceleb.lists import recording_name
 from wavlm_meeting.recipes.voxceleb.settings import CalibrationSettings
+from wavlm_meeting.verification.backend import Voices
 
 KINDS = ((True, True), (True, False), (False, False))
 """Whether each side of a trial is a short piece; all three are as frequent."""
@@ -112,3 +113,21 @@ def listed_trials(
     targets = np.concatenate([trials.targets for trials in lists])
     kinds = [whole + len(used) * np.array(kind) for kind in KINDS]
     return [rows[number] for number in used], np.concatenate(kinds), np.tile(targets, len(KINDS))
+
+
+def called_too(
+    voices: Voices, called: Voices, pairs: NDArray[np.int64], targets: NDArray[np.bool_]
+) -> tuple[Voices, NDArray[np.int64], NDArray[np.bool_]]:
+    """Return recordings and the same as `called`, each trial as it is, with one and with both so.
+
+    The side that is called is the first one of two trials, then the second one of two, so that it
+    tells nothing of whether they are of one speaker.
+    """
+    both = Voices(
+        np.concatenate([voices.embeddings, called.embeddings]),
+        np.concatenate([voices.speech_s, called.speech_s]),
+    )
+    count = len(voices.speech_s)
+    turns = np.arange(len(pairs)) // 2 % 2
+    one = np.column_stack([1 - turns, turns])
+    return both, np.concatenate([pairs, pairs + count * one, pairs + count]), np.tile(targets, 3)

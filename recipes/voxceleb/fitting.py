@@ -10,6 +10,7 @@ from wavlm_meeting.files import atomic_write
 from wavlm_meeting.formats.trials import Trials
 from wavlm_meeting.recipes.manifests import read_manifest
 from wavlm_meeting.recipes.voxceleb.calibration import (
+    called_too,
     draw_trials,
     listed_trials,
     short_piece,
@@ -28,11 +29,17 @@ def write_cohort(model: Path, cuts: Path, target: Path, settings: CohortSettings
     """Embed recordings of training speakers, and keep each speaker's mean voice."""
     rng = np.random.default_rng(settings.seed)
     names = sorted({row.speaker for row in read_manifest(cuts)})
-    chosen = set(rng.permutation(names)[: settings.speakers].tolist())
-    own = (row for row in read_manifest(cuts) if row.speaker in chosen)
+    chosen = rng.permutation(names)[: settings.speakers].tolist()
+    kept, called = set(chosen), set(chosen[: round(settings.telephone * len(chosen))])
+    own = (row for row in read_manifest(cuts) if row.speaker in kept)
     rows = some_of_each(own, settings.utterances, rng)
-    voices = embed_rows(load_speaker_model(model, "auto"), rows)
-    cohort = make_cohort(voices.embeddings, [row.speaker for row in rows])
+    loaded = load_speaker_model(model, "auto")
+    embeddings, speakers = [], []
+    for telephone in (False, True):
+        heard = [row for row in rows if (row.speaker in called) == telephone]
+        embeddings.append(embed_rows(loaded, heard, telephone=telephone).embeddings)
+        speakers += [row.speaker for row in heard]
+    cohort = make_cohort(np.concatenate(embeddings), speakers)
     with atomic_write(target) as temporary:
         np.save(temporary, cohort)
     log.info("cohort: %d speakers, %d recordings", len(cohort), len(rows))
@@ -58,6 +65,9 @@ def calibrate(
     pieces += [short_piece(row.seconds, settings, rng) for row in rows]
     loaded = load_speaker_model(model, "auto")
     voices = embed_rows(loaded, [*rows, *rows], pieces)
+    if settings.telephone:
+        called = embed_rows(loaded, [*rows, *rows], pieces, telephone=True)
+        voices, pairs, targets = called_too(voices, called, pairs, targets)
     fitted = fit_backend(loaded.sha256, np.load(cohort), voices, targets, pairs, backend)
     target.parent.mkdir(parents=True, exist_ok=True)
     save_backend(target, fitted)

@@ -45,6 +45,9 @@ class CohortSettings(Settings):
     """Training speakers, at most, drawn at random."""
     utterances: int = Field(10, ge=1)
     """Recordings that a speaker's mean voice is made of, at most."""
+    telephone: float = Field(0.0, ge=0, le=1)
+    """Share of the speakers who are heard through a telephone: a recording's scores are compared
+    with those closest to it, and so, where it came through one, with voices that did."""
     seed: int = 1
     """Seed of what is drawn."""
 
@@ -64,6 +67,9 @@ class CalibrationSettings(Settings):
     """Recordings of a speaker, at most."""
     short_s: tuple[float, float] = (2.0, 6.0)
     """Bounds of a short piece's length (uniform); shorter recordings stay whole."""
+    telephone: bool = False
+    """Whether each trial is there twice more: with one of its sides through a telephone, and with
+    both. A band that two recordings have in common makes strangers alike."""
     trials: int = Field(30_000, ge=100)
     """Trials, half of them of one speaker in two sessions, the others of two of one source."""
     seed: int = 1

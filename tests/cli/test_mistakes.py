@@ -129,3 +129,14 @@ def test_nobody_reads_on() -> None:
         running.stdout.close()
         said = running.stderr.read().decode()
     assert "bug" not in said
+
+
+def test_an_interrupt_in_other_words(here: Path, command: Command) -> None:
+    """A module that is interrupted while it loads may call that an import that failed."""
+    (here / "soundfile.py").write_text(
+        "try:\n    raise KeyboardInterrupt\n"
+        "except KeyboardInterrupt as stopped:\n    raise ImportError('initialization failed')\n"
+    )
+    answer = command("diarize", "notes.wav", PYTHONPATH=str(here))
+    assert answer.returncode == 130
+    assert answer.stderr == "error: interrupted; files already written are complete.\n"

@@ -6,11 +6,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from wavlm_meeting.checkpoints.heads import SPEAKER
+from wavlm_meeting.checkpoints.loading import load_model
 from wavlm_meeting.checkpoints.trainings import checkpoint_path
 from wavlm_meeting.compression.settings import parse_share
 from wavlm_meeting.config import parse_settings, read_toml
 from wavlm_meeting.diarization import load_pipeline
 from wavlm_meeting.errors import CheckpointError, SettingsError
+from wavlm_meeting.heads.speaker import SpeakerConfig
+from wavlm_meeting.verification.load import load_speaker_model
 from wavlm_meeting.wavlm.config import WavLMConfig
 
 pytest.importorskip("speechbrain", reason="training needs the extra 'train'")
@@ -173,6 +177,17 @@ def test_tiny_is_mini_made_smaller() -> None:
     assert counts[0] / counts[1] == pytest.approx(parse_share(shipped.compression.share), abs=0.02)
     for key, value in mini.heads.state_dict().items():
         assert torch.equal(tiny.heads.state_dict()[key], value), key
+
+
+def test_the_head_for_voices_is_the_shipped_one() -> None:
+    """`tiny` verifies by the head that its settings describe."""
+    shipped = read_toml(SHIPPED, settings.TinySettings)
+    assert shipped.voices is not None
+    expected = shipped.voices.head
+    assert expected.beside is not None
+    found = load_model("tiny").card.heads[SPEAKER]
+    assert SpeakerConfig.model_validate(found) == expected
+    assert load_speaker_model("tiny").size == expected.size + expected.beside.size
 
 
 def test_every_round_can_be_read() -> None:

@@ -241,6 +241,26 @@ def test_a_room_decays_by_its_time() -> None:
     assert float(rest / straight) == pytest.approx(10**-0.12, rel=0.05)  # its first frame is over
 
 
+def test_a_telephone_passes_its_band_alone(speech: np.ndarray) -> None:
+    """Within it nothing changes, beyond it all is lost evenly in octaves, noise as well."""
+    line = {
+        "telephone": 1.0, "from_hz": (300.0, 300.0), "to_hz": (3400.0, 3400.0),
+        "slope_db": (48.0, 48.0), "lost_db": (60.0, 60.0),
+    }  # fmt: skip
+    recorded = one_recording(spectrum(speech))
+    highest = 2595 * np.log10(1 + 8000 / 700)
+    centres = 700 * (10 ** (torch.linspace(0, highest, 82)[1:-1] / 2595) - 1)
+    lost = 48 * (torch.log2(300 / centres).clamp(0) + torch.log2(centres / 3400).clamp(0))
+    plain, found = (drawn(recorded, 2, **own).heard for own in ({}, line))
+    kept = 10 * (found / plain).log10().mean(dim=(0, 1))
+    inside, slope = (centres > 400) & (centres < 3000), (centres > 4000) & (centres < 7000)
+    torch.testing.assert_close(kept[inside], torch.zeros(int(inside.sum())), atol=0.1, rtol=0)
+    torch.testing.assert_close(kept[slope], -lost[slope], atol=1.5, rtol=0)
+    noise = {"noise": 1.0, "snr_db": (0.0, 0.0)}
+    plain, found = (drawn(recorded, 2, **noise, **own).heard for own in ({}, line))
+    assert (10 * (found / plain).log10())[..., centres > 7000].max() < -35
+
+
 def test_noise_is_as_loud_as_is_drawn(speech: np.ndarray) -> None:
     """Against the frames of speech, in the bands that the head hears."""
     recorded = one_recording(spectrum(speech))

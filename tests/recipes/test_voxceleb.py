@@ -220,7 +220,7 @@ def test_settings_that_do_not_fit(tree: Path, tmp_path: Path) -> None:
     refused(FBANK, "but the model is on fbank", encoder="tiny")
     speeds = SETTINGS.replace("[large_margin.batches]", "[large_margin.batches]\nspeeds = [1.0]")
     refused(speeds, "hear different speeds")
-    with pytest.raises(SettingsError, match="are base_plus, fbank, large, small, small_joint"):
+    with pytest.raises(SettingsError, match="large, small, small_joint, small_mini"):
         run(tree, tmp_path / "out", "huge")
     (tmp_path / "good.toml").write_text(SETTINGS)
     with pytest.raises(SettingsError, match=r"no stage 'tune': .*train, large-margin"):
@@ -240,6 +240,21 @@ def test_a_model_gets_a_backend_as_it_is(tree: Path, tmp_path: Path) -> None:
     assert backend.calibration is not None
     figures = json.loads((tmp_path / "out/results/results.json").read_text())
     assert list(figures) == ["cosine", "whitened", "s-norm", "calibrated"]
+
+
+def test_a_share_of_the_cohort_is_heard_through_a_telephone(tree: Path, tmp_path: Path) -> None:
+    """The others are heard as they were, and a backend is fitted to calls as well."""
+    called = "telephone = 0.5\n[calibration]\ntelephone = true"
+    calls = BACKEND_ALONE.replace("[calibration]", called)
+    cohorts = []
+    for number, settings in enumerate((BACKEND_ALONE, calls)):
+        (tmp_path / "back.toml").write_text(settings)
+        out = tmp_path / f"out{number}"
+        run(tree, out, str(tmp_path / "back.toml"), "prepare..calibrate")
+        assert load_backend(out / "model/backend.safetensors").calibration is not None
+        cohorts.append(np.load(out / "cohort.npy"))
+    same = (cohorts[0] * cohorts[1]).sum(axis=1) > 0.9999
+    assert (same.sum(), len(same)) == (3, 7)
 
 
 def test_a_share_of_the_start_is_kept() -> None:
@@ -267,9 +282,9 @@ def test_mistakes_as_typed(command: Command) -> None:
 def test_the_shipped_settings() -> None:
     """They are read; the method of `large` is the published one, and the others follow it."""
     folder = Path(package.__path__[0])
-    large, plus, fbank, small, joint_of_small = (
+    large, plus, fbank, small, small_mini, joint_of_small = (
         read_toml(folder / f"{name}.toml", VoxCelebSettings)
-        for name in ("large", "base_plus", "fbank", "small", "small_joint")
+        for name in ("large", "base_plus", "fbank", "small", "small_mini", "small_joint")
     )
     assert list(large.trainings()) == ["frozen", "joint", "large_margin"]
     assert large.data.train == ("vox2-dev",)
@@ -291,7 +306,9 @@ def test_the_shipped_settings() -> None:
     assert list(joint_of_small.trainings()) == ["joint"]
     assert joint_of_small.taught()[:3] == (1.0, 0.9, 1.1)
     assert joint_of_small.data == small.data
-    assert joint_of_small.backend == small.backend
+    assert (small_mini.start, small_mini.trainings()) == ("mini", {})
+    assert small_mini.calibration == small.calibration
+    assert small_mini.backend.whitening == joint_of_small.backend.whitening
 
 
 def test_the_table_has_published_figures_beside() -> None:

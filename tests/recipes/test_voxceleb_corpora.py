@@ -22,13 +22,14 @@ pytest.importorskip("lightning", reason="recipes need the extra 'train'")
 
 from wavlm_meeting.formats.trials import Trials
 from wavlm_meeting.recipes.manifests import Row, read_manifest
-from wavlm_meeting.recipes.voxceleb.calibration import draw_trials, listed_trials
+from wavlm_meeting.recipes.voxceleb.calibration import called_too, draw_trials, listed_trials
 from wavlm_meeting.recipes.voxceleb.corpora import find_speakers
 from wavlm_meeting.recipes.voxceleb.lists import recording_name
 from wavlm_meeting.recipes.voxceleb.prepare import Prepared, prepare
 from wavlm_meeting.recipes.voxceleb.settings import CalibrationSettings, DataSettings
 from wavlm_meeting.recipes.voxceleb.small import lay_out
 from wavlm_meeting.training.recordings import read_recordings
+from wavlm_meeting.verification.backend import Voices
 
 RATE = 16_000
 ONE = DataSettings(held_out=2, workers=1, lists={"O": "veri_test2.txt"})
@@ -335,6 +336,20 @@ def test_simulated_rooms_join_the_recorded_ones(written_tree: Path, tmp_path: Pa
         prepare(written_tree, tmp_path / f"out-{number}", prepared, settings)
         counts.append(0 if prepared.rooms is None else len(read_recordings(prepared.rooms)))
     assert counts[1] == counts[0] + 2
+
+
+def test_trials_are_there_by_telephone_too() -> None:
+    """Each as it is, with one of its sides called, in turn, and with both."""
+    plain = Voices(np.eye(3, dtype=np.float32), np.arange(3.0))
+    called = Voices(-plain.embeddings, plain.speech_s + 10)
+    first, targets = np.array([[0, 1], [1, 2], [0, 2]]), np.array([True, False, True])
+    voices, pairs, kinds = called_too(plain, called, first, targets)
+    np.testing.assert_array_equal(voices.embeddings[3:], called.embeddings)
+    assert voices.speech_s.tolist() == [0, 1, 2, 10, 11, 12]
+    assert pairs[:3].tolist() == first.tolist()
+    assert pairs[3:6].tolist() == [[3, 1], [4, 2], [0, 5]]
+    assert pairs[6:].tolist() == [[3, 4], [4, 5], [3, 5]]
+    assert kinds.tolist() == [True, False, True] * 3
 
 
 def test_listed_trials_are_there_whole_and_in_pieces() -> None:

@@ -72,7 +72,8 @@ class SpeakerConfig(Settings):
     """Their frames of 10 ms that are read as one."""
     centred: Literal["bands", "level"] = "bands"
     """What is taken off them: each band's mean over the utterance, and with it the microphone's
-    colour and some of the voice's, or the mean of all bands, the level alone."""
+    colour and some of the voice's, or the level alone. That is the mean power: the mean of decibels
+    would move with bands that a telephone leaves out."""
     instance_norm: bool = True
     """Whether each channel of the features is brought to zero mean and unit variance over an
     utterance."""

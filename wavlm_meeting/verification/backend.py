@@ -54,6 +54,9 @@ class BackendSettings(Settings):
     whitening: float | None = Field(None, ge=0, le=1)
     """How far directions in which the cohort differs are made shorter, around its mean: 1 makes all
     the same, 0 only takes the mean away; None leaves embeddings as they are."""
+    kept: int | None = Field(None, ge=2)
+    """Speakers of the cohort that a file holds, evenly spaced in it; None holds all. A whitening is
+    of all of them."""
     prior: float = Field(0.5, gt=0, lt=1)
     """Share of targets that the calibration is fitted for; 0.5 is what Cllr measures."""
 
@@ -240,6 +243,8 @@ def plain_backend(
         exact = fit_whitening(cohort, settings.whitening)
         whitening = Whitening(_as_stored(exact.mean), _as_stored(exact.matrix))
         cohort = whitening(cohort)
+    if settings.kept is not None and settings.kept < len(cohort):
+        cohort = cohort[np.linspace(0, len(cohort) - 1, settings.kept).round().astype(np.int64)]
     stored = _decoded(*_coded(cohort))
     return Backend(model_sha256, settings.top, stored, whitening=whitening)
 

@@ -61,7 +61,7 @@ class Fbank(nn.Module):
 
 
 def centred_decibels(bands: Tensor, frames: Tensor, centred: Centred) -> Tensor:
-    """Return powers (B, T, M) in decibels, around each band's mean or that of all bands.
+    """Return powers (B, T, M) in decibels, around each band's mean or that of their mean power.
 
     The first `frames` (B,) of each utterance are valid, and the mean is over those.
     """
@@ -69,8 +69,9 @@ def centred_decibels(bands: Tensor, frames: Tensor, centred: Centred) -> Tensor:
     valid = valid_mask(frames, decibels.shape[1])[..., None]
     loudest = decibels.where(valid, -math.inf).amax(dim=(1, 2), keepdim=True)
     decibels = decibels.maximum(loudest - RANGE_DB)
-    mean = (decibels * valid).sum(dim=1, keepdim=True) / frames[:, None, None]
-    return decibels - (mean if centred == "bands" else mean.mean(dim=2, keepdim=True))
+    centred_on = decibels if centred == "bands" else bands.mean(dim=2, keepdim=True)
+    mean = (centred_on * valid).sum(dim=1, keepdim=True) / frames[:, None, None]
+    return decibels - (mean if centred == "bands" else 10 * mean.clamp(min=LEAST_POWER).log10())
 
 
 def stack(bands: Tensor, count: int) -> Tensor:

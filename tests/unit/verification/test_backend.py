@@ -107,6 +107,19 @@ def test_a_small_cohort_counts_whole(cohort: NDArray[np.float32]) -> None:
     assert (deviations > 0).all()
 
 
+def test_a_part_of_the_cohort_is_whitened_by_all(cohort: NDArray[np.float32]) -> None:
+    """What a file keeps are whole rows, from the first to the last; more than all are all."""
+    whole = plain_backend(MODEL, cohort, BackendSettings(whitening=0.5))
+    part = plain_backend(MODEL, cohort, BackendSettings(whitening=0.5, kept=5))
+    assert whole.cohort is not None
+    assert part.cohort is not None
+    places = np.linspace(0, len(cohort) - 1, 5).round().astype(int)
+    np.testing.assert_array_equal(part.cohort, whole.cohort[places])
+    beyond = BackendSettings(whitening=0.5, kept=len(cohort) + 1)
+    more = plain_backend(MODEL, cohort, beyond).cohort
+    np.testing.assert_array_equal(more, whole.cohort)
+
+
 def test_every_score_is_the_same_both_ways(fitted: Backend) -> None:
     """It does not matter who is enrolled and who is tested, nor how loud an embedding's twin is."""
     described = fitted.describe(recordings(6, 3, 8)[0])

@@ -13,9 +13,11 @@ from wavlm_meeting.errors import AudioError, DeviceError, SettingsError
 from wavlm_meeting.heads.ecapa import EcapaConfig
 from wavlm_meeting.heads.speaker import SpeakerConfig, SpeakerHead
 from wavlm_meeting.units import SAMPLE_RATE
+from wavlm_meeting.verification.backend import Voices
 from wavlm_meeting.verification.fbank import Fbank
 from wavlm_meeting.verification.joined import JoinedModel
 from wavlm_meeting.verification.model import LONGEST_S, SpeakerModel, build_speaker_model
+from wavlm_meeting.verification.verify import load_scoring
 from wavlm_meeting.wavlm.config import WavLMConfig
 from wavlm_meeting.wavlm.model import WavLM
 
@@ -84,13 +86,14 @@ def test_features_are_those_of_speechbrain(shared_dir: Path, scale: float) -> No
 
 
 def test_levels_go_and_colours_stay() -> None:
-    """Around the level, bands keep their means, and gains change nothing; two frames make one."""
+    """Around their power, bands keep their means, and gains change nothing; two frames make one."""
     wave = torch.randn(2, 8000).cumsum(dim=1)
     (own,) = Fbank(12, centred="level")(wave).hidden_states
     (louder,) = Fbank(12, centred="level")(100 * wave).hidden_states
     (flat,) = Fbank(12)(wave).hidden_states
     torch.testing.assert_close(louder, own, rtol=0, atol=1e-3)
-    torch.testing.assert_close(own.mean(dim=(1, 2)), torch.zeros(2), rtol=0, atol=1e-3)
+    power = (10 ** (own / 10)).mean(dim=(1, 2))
+    torch.testing.assert_close(power, torch.ones(2), rtol=0, atol=1e-3)
     torch.testing.assert_close(own - own.mean(dim=1, keepdim=True), flat, rtol=0, atol=1e-3)
     assert own.mean(dim=1).std() > 3
     stacked = Fbank(12, stacked=2, centred="level")(wave)
@@ -135,17 +138,21 @@ def test_embeddings_are_not_of_unit_length() -> None:
 
 
 def test_real_voices_differ(shared_dir: Path) -> None:
-    """The embedded model finds two turns of one speaker nearer than a turn of another."""
+    """On the telephone two turns of one speaker are likelier of one than a turn of another."""
     folder = shared_dir / "corpus/meetings"
     samples, _ = soundfile.read(folder / "pyannote_sample.flac", dtype="float32")
     # As its reference says: twice speaker90, then speaker91.
-    model = load_speaker_model()
-    first, again, other = (
-        model.embed(samples[int(start * SAMPLE_RATE) : int(end * SAMPLE_RATE)])
-        for start, end in ((10.6, 14.4), (18.6, 21.4), (21.8, 27.8))
-    )
-    near = torch.cosine_similarity(first, again, dim=0)
-    assert near > torch.cosine_similarity(first, other, dim=0) + 0.05
+    times = (10.6, 14.4), (18.6, 21.4), (21.8, 27.8)
+    turns = [samples[int(start * SAMPLE_RATE) : int(end * SAMPLE_RATE)] for start, end in times]
+    model, backend = load_scoring("tiny", None, "cpu")
+    embeddings = np.stack([model.embed(turn).numpy() for turn in turns])
+    voices = Voices(embeddings, np.array([end - start for start, end in times]))
+    described = backend.describe(voices)
+    pairs = np.array([[0, 1], [0, 2]])
+    near, far = backend.log_likelihood_ratio(described, described, pairs)
+    assert near > far + 1
+    near, far = backend.cosine(described, described, pairs)
+    assert near > far
 
 
 @pytest.mark.parametrize(
