@@ -166,7 +166,7 @@ def test_a_table_leaves_empty_what_is_unknown() -> None:
 
 def test_recordings_of_any_length_are_embedded_together_as_alone(shared_dir: Path) -> None:
     """A batch, padded, gives each recording the mean of what its pieces get in verification."""
-    pipeline, model = load_pipeline("tiny", "cpu"), load_speaker_model("tiny")
+    pipeline, model = load_pipeline("mini", "cpu"), load_speaker_model("mini")
     wave = read_audio(shared_dir / "corpus" / MEETING)[7 * 16_000 :]
     pieces = [wave[:6000], wave[:300_000], wave[40_000:91_200], wave[60_000:128_000]]
     units = embed(pipeline, pieces)
