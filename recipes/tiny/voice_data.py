@@ -14,7 +14,7 @@ from torch.utils.data import IterableDataset
 from wavlm_meeting.recipes.tiny.collection import Collection
 from wavlm_meeting.recipes.tiny.settings import VoiceSettings
 from wavlm_meeting.recipes.tiny.voice_scenes import Scenes
-from wavlm_meeting.recipes.tiny.voice_spectra import noise_spectra, speech_spectra
+from wavlm_meeting.recipes.tiny.voice_spectra import RATE, noise_spectra, speech_spectra
 from wavlm_meeting.recipes.tiny.voice_teacher import LEAST, Directions, describe, teacher_filters
 from wavlm_meeting.training.batch_numbers import batch_numbers
 from wavlm_meeting.verification.fbank import centred_decibels, stack, triangular_filters
@@ -56,8 +56,8 @@ class VoiceBatches(IterableDataset[VoiceBatch]):
     def batch(self, number: int) -> VoiceBatch:
         """Draw batch `number` and ask the teacher about it."""
         settings, rng = self.settings, np.random.default_rng((self.settings.seed, number))
-        frames = round(100 * settings.lengths_s[rng.integers(len(settings.lengths_s))])
-        count = max(1, round(100 * settings.seconds / frames))
+        frames = round(RATE * settings.lengths_s[rng.integers(len(settings.lengths_s))])
+        count = max(1, round(RATE * settings.seconds / frames))
         scene = self.scenes.draw(rng, count, frames)
         valid = torch.full((count,), frames)
         features = centred_decibels(scene.heard, valid, settings.head.centred)

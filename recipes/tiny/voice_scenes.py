@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wavlm_meeting.config import Settings
-from wavlm_meeting.recipes.tiny.voice_spectra import BINS, Spectra
+from wavlm_meeting.recipes.tiny.voice_spectra import BINS, RATE, Spectra
+from wavlm_meeting.training.scene_rendering import over_mel
 from wavlm_meeting.units import SAMPLE_RATE
 
 POINTS = 9
 """At which the curve of an equaliser is drawn, evenly over mel; lines lie between them."""
 LOWEST_HZ = 60.0
 """Where a microphone's slope ends."""
-FRAME_S = 0.01
 FORMANTS = (0.75, 1.33)
 """Bounds of what a spectrum is stretched by."""
 
@@ -155,7 +155,7 @@ class Scenes:
             return power
         times = torch.from_numpy(rng.uniform(*settings.reverberation_s, (count, 1, 1))).float()
         fainter = torch.from_numpy(rng.uniform(*settings.reverberant_db, (count, 1, 1))).float()
-        decay = 10 ** (-6 * FRAME_S / times)
+        decay = 10 ** (-6 / (RATE * times))
         back = torch.arange(frames)[:, None] - torch.arange(frames)
         tail = decay ** back.clamp(min=0) * (back > 0)  # (B, T, T)
         tail *= (1 - decay) * 10 ** (-fainter / 10)
@@ -198,10 +198,7 @@ def warps(factors: Floats) -> Tensor:
 def equalisers(rng: np.random.Generator, count: int, deviation_db: float) -> Tensor:
     """Draw gains (B, F) in decibels that change slowly over mel."""
     drawn = torch.from_numpy(rng.normal(0.0, deviation_db, (count, POINTS))).float()
-    mel = torch.log1p(_hertz() / 700)
-    places = (mel / mel[-1] * (POINTS - 1)).clamp(max=POINTS - 1 - 1e-4)
-    below, above = places.long(), places.frac()
-    return drawn[:, below] * (1 - above) + drawn[:, below + 1] * above
+    return over_mel(drawn, _hertz())
 
 
 def _filters(bands: Tensor, gains_db: Tensor, stretched: Tensor) -> Tensor:

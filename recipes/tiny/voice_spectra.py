@@ -3,7 +3,7 @@
 U recordings, T frames of 10 ms, F bins of 40 Hz.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,16 +12,17 @@ from numpy.typing import NDArray
 
 from wavlm_meeting.errors import SettingsError
 from wavlm_meeting.recipes.tiny.collection import Collection
+from wavlm_meeting.units import SAMPLE_RATE
 from wavlm_meeting.verification.fbank import HOP, WINDOW
 
 BINS = WINDOW // 2 + 1
+RATE = SAMPLE_RATE // HOP
+"""Frames a second."""
 LEVEL_DB = -30.0
 """Level of the speech, of full scale: Resemblyzer's authors bring there what is quieter. It hears
 another voice in what is louder, and our models hear no level."""
 LONGEST = 1500
 """Frames of a recording from which on it is drawn no more often than a shorter one."""
-
-Draw = Callable[[np.random.Generator, int], NDArray[np.int64]]
 
 
 class Spectra(NamedTuple):
@@ -73,7 +74,7 @@ def speech_spectra(collection: Collection, sources: dict[str, float], least: int
     speech = np.add.reduceat(found.speech, found.starts[:-1], dtype=np.int64)
     shares = np.where(speech >= least, np.minimum(speech, LONGEST), 0).astype(np.float64)
     if not shares.any():
-        raise SettingsError(f"voices: no utterance has {least / 100:g} s of speech.")
+        raise SettingsError(f"voices: no utterance has {least / RATE:g} s of speech.")
     for source in set(names):
         own = np.array(names) == source
         shares[own] *= sources.get(source, 0.0 if sources else 1.0) / max(shares[own].sum(), 1.0)

@@ -112,20 +112,10 @@ class SceneRenderer:
     def _equalised(self, responses: Tensor, gains_db: Tensor) -> Tensor:
         """Send responses (S, K) through equalisers: the first K samples of what is heard."""
         taps = responses.shape[1]
-        equaliser = minimum_phase(self._equaliser(gains_db, 2 * taps))
+        frequencies = torch.fft.rfftfreq(2 * taps, 1 / SAMPLE_RATE, device=gains_db.device)
+        equaliser = minimum_phase(over_mel(gains_db, frequencies))
         heard = torch.fft.irfft(torch.fft.rfft(responses, 2 * taps) * equaliser, 2 * taps)
         return heard[:, :taps]
-
-    def _equaliser(self, gains_db: Tensor, size: int) -> Tensor:
-        """Return gains in dB (S, F) at the frequencies of a transform of `size`, linear in mel."""
-        frequency = torch.fft.rfftfreq(size, 1 / SAMPLE_RATE, device=gains_db.device)
-        mel = torch.log1p(frequency / 700.0)
-        bands = gains_db.shape[1]
-        place = mel / mel[-1] * (bands - 1)
-        lower = place.floor().long().clamp(max=max(bands - 2, 0))
-        upper = (lower + 1).clamp(max=bands - 1)
-        share = place - lower
-        return torch.lerp(gains_db[:, lower], gains_db[:, upper], share)
 
     def _backgrounds(self, scenes: PackedScenes, length: int) -> Tensor:
         """Return the backgrounds (P, N), looped over the scene and coloured."""
@@ -141,6 +131,20 @@ class SceneRenderer:
         responses[:, 0] = 1.0
         responses = self._equalised(responses, scenes.noise_equalisers)
         return convolved(looped, responses)[:, lead:]
+
+
+def over_mel(gains_db: Tensor, frequencies: Tensor) -> Tensor:
+    """Return gains in dB at `frequencies` (F,) in Hz, of those at bands evenly over mel: (S, F).
+
+    They are linear in mel between the bands; the last band is at the last frequency.
+    """
+    mel = torch.log1p(frequencies / 700.0)
+    bands = gains_db.shape[1]
+    place = mel / mel[-1] * (bands - 1)
+    lower = place.floor().long().clamp(max=max(bands - 2, 0))
+    upper = (lower + 1).clamp(max=bands - 1)
+    share = place - lower
+    return torch.lerp(gains_db[:, lower], gains_db[:, upper], share)
 
 
 def minimum_phase(gains_db: Tensor) -> Tensor:

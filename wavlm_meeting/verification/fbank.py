@@ -69,9 +69,11 @@ def centred_decibels(bands: Tensor, frames: Tensor, centred: Centred) -> Tensor:
     valid = valid_mask(frames, decibels.shape[1])[..., None]
     loudest = decibels.where(valid, -math.inf).amax(dim=(1, 2), keepdim=True)
     decibels = decibels.maximum(loudest - RANGE_DB)
-    centred_on = decibels if centred == "bands" else bands.mean(dim=2, keepdim=True)
-    mean = (centred_on * valid).sum(dim=1, keepdim=True) / frames[:, None, None]
-    return decibels - (mean if centred == "bands" else 10 * mean.clamp(min=LEAST_POWER).log10())
+    shares = valid / frames[:, None, None]
+    if centred == "bands":
+        return decibels - (decibels * shares).sum(dim=1, keepdim=True)
+    power = (bands * shares).sum(dim=1, keepdim=True).mean(dim=2, keepdim=True)
+    return decibels - 10 * power.clamp(min=LEAST_POWER).log10()
 
 
 def stack(bands: Tensor, count: int) -> Tensor:
