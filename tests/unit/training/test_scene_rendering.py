@@ -96,8 +96,8 @@ def test_speakers_of_one_place_share_its_response(samples: np.ndarray) -> None:
     shared = renderer.room_responses(packer.pack(plans(1, room=1.0, one_channel=1.0)))
     own = renderer.room_responses(packer.pack(plans(1, room=1.0)))
     assert len(shared) > 1
-    assert torch.equal(shared[0], shared[1])
-    assert not torch.equal(own[0], own[1])
+    torch.testing.assert_close(shared[0], shared[1])  # threads may round rows differently
+    assert not torch.allclose(own[0], own[1], atol=1e-2)
 
 
 def test_parts_sum_to_the_mixture_and_keep_to_their_speaker(samples: np.ndarray) -> None:
