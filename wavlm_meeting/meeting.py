@@ -31,7 +31,7 @@ SECOND_S = 1.5
 SECOND_SHARE = 0.15
 """And its share of the speech."""
 
-ONE_VOICE = 0.01
+ONE_VOICE = 0.001
 """Share of pairs of strangers that sound as alike as what is taken for one voice after all."""
 
 _PIECE_S = 0.3  # shorter stretches are left out: their ends are somebody else's
@@ -100,7 +100,7 @@ def check_one_voice(
 
     `where` names them. A second voice is one to which diarization gives more than 1.5 s and more
     than 15 % of the speech. Since it may take one voice for two (docs/log.md), the two are let
-    through where the calibrated score takes them for one, as it would one in a hundred strangers.
+    through where the calibrated score takes them for one, as it would one in a thousand strangers.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AudioWarning)

@@ -140,7 +140,9 @@ class VoiceSettings(Settings):
     learning_rate: float = Field(2e-3, gt=0)
     """Highest learning rate."""
     warmup: float = Field(0.05, ge=0, lt=1)
-    """Share of the steps over which it rises linearly; then it falls linearly to 0."""
+    """Share of a cycle over which it rises linearly; then it falls linearly to 0."""
+    cycles: int = Field(1, ge=1)
+    """How often it does so (warm restarts, arXiv 1608.03983): what has ended can go on."""
     weight_decay: float = Field(0.01, ge=0)
     """Of matrices, each step as a share of the learning rate."""
     gradient_clip: float = Field(1.0, gt=0)

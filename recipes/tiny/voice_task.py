@@ -53,10 +53,12 @@ class VoiceTask(lightning.LightningModule):
         common = {"lr": settings.learning_rate, "weight_decay": 0.0}
         decaying = {**common, "weight_decay": settings.weight_decay}
         optimizer = MuonAdamW([{"params": matrices, **decaying}], [{"params": others, **common}])
-        rise = max(1.0, settings.warmup * settings.steps)
+        cycle = settings.steps / settings.cycles
+        rise = max(1.0, settings.warmup * cycle)
 
         def share(step: int) -> float:
-            return min((step + 1) / rise, max(0.0, 1 - step / settings.steps))
+            done = step % cycle
+            return min((done + 1) / rise, 1 - done / cycle)
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
         return {

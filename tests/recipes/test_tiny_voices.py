@@ -39,6 +39,7 @@ from wavlm_meeting.recipes.tiny.voice_spectra import (
     spectrum,
     speech_spectra,
 )
+from wavlm_meeting.recipes.tiny.voice_task import VoiceTask
 from wavlm_meeting.recipes.tiny.voice_teacher import (
     LEAST,
     PARTIAL,
@@ -319,6 +320,26 @@ def test_a_head_is_on_filterbanks() -> None:
     attentive = SpeakerConfig.model_validate({"features": "fbank", "attentive": {}})
     with pytest.raises(SettingsError, match="'attentive' is for an encoder"):
         new_head(VoiceSettings(head=attentive))
+
+
+def test_a_training_that_has_ended_goes_on_in_a_further_cycle() -> None:
+    """The second is as the first one; a training of one alone has the same rates as far."""
+
+    def rates(steps: int, cycles: int) -> list[float]:
+        settings = VoiceSettings(steps=steps, cycles=cycles, warmup=0.1, learning_rate=0.01)
+        found = VoiceTask(torch.nn.Linear(2, 2), settings).configure_optimizers()
+        optimizer, scheduler = found["optimizer"], found["lr_scheduler"]["scheduler"]
+        drawn = []
+        for _ in range(steps):
+            drawn.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+        return drawn
+
+    once = rates(40, 1)
+    assert rates(80, 2) == once * 2
+    assert once[:4] == pytest.approx([0.0025, 0.005, 0.0075, 0.01 * 37 / 40])
+    assert np.diff(once[3:]) == pytest.approx(-0.01 / 40)
 
 
 def test_a_bundle_gets_a_head_that_verification_takes(
