@@ -156,13 +156,19 @@ def _describe(facts: dict[str, Any]) -> list[str]:
         *(("data", _material(item)) for item in training["data"]),
         *(("teacher", _material(item)) for item in training["teachers"]),
         ("made by", training["recipe"]),
-        *((name, str(value)) for name, value in facts["figures"].items()),
         ("path", facts["path"]),
         ("file", f"{file['name']}, {file['bytes'] / 1e6:.1f} MB"),
         ("sha256", file["sha256"]),
     ]
-    width = max(len(name) for name, value in rows if value)
-    return [title, *(f"  {name:<{width}}  {value}" for name, value in rows if value)]
+    figures = [(name, str(value)) for name, value in facts["figures"].items()]
+    measured = ["measured", *_aligned(figures)] if figures else []
+    return [title, *_aligned([(name, value) for name, value in rows if value]), *measured]
+
+
+def _aligned(rows: list[tuple[str, str]]) -> list[str]:
+    """Write names and what they are as two columns."""
+    width = max(len(name) for name, _ in rows)
+    return [f"  {name:<{width}}  {value}" for name, value in rows]
 
 
 def _material(item: dict[str, str]) -> str:

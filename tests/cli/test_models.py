@@ -71,8 +71,10 @@ def test_show(command: Command, bundle: Path) -> None:
     count = sum(tensor.numel() for tensor in read_bundle(bundle).state["encoder"].values())
     assert facts["parameters"] == {"encoder": count, "own": 2}
     assert facts["encoder"]["conv_layers"] == [[8, 400, 320]]
-    for part in ("small 0.3", "CC0-1.0", "1 layers of 16", "99.5", hashed):
+    for part in ("small 0.3", "  licence  CC0-1.0\n", "1 layers of 16", hashed):
         assert part in answer.stdout
+    ((name, figure),) = facts["figures"].items()
+    assert answer.stdout.endswith(f"\nmeasured\n  {name}  {figure}\n")
 
 
 def test_convert_there_and_back(command: Command, bundle: Path) -> None:
