@@ -25,9 +25,11 @@ from wavlm_meeting.files import size_of
 from wavlm_meeting.recipes.results import table_head, table_row
 from wavlm_meeting.recipes.tiny.evaluate import embedder, score, simulated
 from wavlm_meeting.recipes.tiny.figures import (
+    BY_BACKEND,
     MEETINGS,
     SIMULATED,
     Figures,
+    backend_figures,
     meeting_figures,
     percent,
     trial_figures,
@@ -59,6 +61,9 @@ ROWS = {
     "EER %, trials_test": Row(5.53, 4.0),
     "EER %, trials_test_hard": Row(7.85, 7.0),
     "EER %, trials_test_cv": Row(12.5, 8.0),
+    BY_BACKEND.format("trials_test"): Row(bar=4.0),
+    BY_BACKEND.format("trials_test_hard"): Row(bar=7.0),
+    BY_BACKEND.format("trials_test_cv"): Row(bar=8.0),
     SIMULATED.format("test"): Row(32.64, 12.0),
     MEETINGS.format("", 0.0): Row(40.5, 30.0),
     MEETINGS.format(", not trained on", 0.0): Row(),
@@ -228,7 +233,8 @@ def _simulated(bundle: Path, _corpus: Path, work: Path, settings: EvaluationSett
 
 
 def _trials(bundle: Path, corpus: Path, _work: Path, _settings: EvaluationSettings) -> Figures:
-    return trial_figures(embedder(bundle), corpus, LISTS)
+    cosines = trial_figures(embedder(bundle), corpus, LISTS)
+    return cosines | backend_figures(bundle, corpus, LISTS)
 
 
 def _meetings(bundle: Path, corpus: Path, _work: Path, _settings: EvaluationSettings) -> Figures:

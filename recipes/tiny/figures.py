@@ -1,7 +1,7 @@
 """What the card says of a model's quality, in per cent where nothing else is said."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from wavlm_meeting.audio.simulate import Samples
 from wavlm_meeting.diarization.pipeline import DiarizationPipeline
+from wavlm_meeting.formats.trials import read_trials
 from wavlm_meeting.recipes.tiny.channels_report import by_channel
 from wavlm_meeting.recipes.tiny.confidence import calibration_error, pair
 from wavlm_meeting.recipes.tiny.evaluate import (
@@ -27,11 +28,15 @@ from wavlm_meeting.recipes.tiny.evaluate import (
     trials_errors,
 )
 from wavlm_meeting.recipes.tiny.settings import EvaluationSettings
+from wavlm_meeting.scoring.verification import equal_error_rate
+from wavlm_meeting.verification.backend import backend_of
+from wavlm_meeting.verification.verify import score_trials
 
 Figures = dict[str, float | str]
 
 TRIALS = ("trials_dev", "trials_test", "trials_test_hard", "trials_dev_cv", "trials_test_cv")
 SIMULATED = "DER %, simulated {} conversations, no collar"
+BY_BACKEND = "EER %, {}, by the backend"
 MEETINGS = "DER %, corpus/meetings{}, collar {:g} s"
 MEETING_SPLITS = {
     "": ("train", "dev", "test"),
@@ -128,13 +133,32 @@ def meeting_figures(
 def trial_figures(embed_all: Embed, corpus: Path, lists: Sequence[str] = TRIALS) -> Figures:
     """Return the equal error rate of each list of trials in the corpus, and of its sources."""
     figures: Figures = {}
-    for trials in lists:
-        if not (corpus / f"{trials}.txt").exists():
-            log.info("report: no %s.txt in the corpus, left out", trials)
-            continue
+    for trials in _there(corpus, lists):
         for source, rate in trials_errors(embed_all, corpus, f"{trials}.txt").items():
             figures[f"EER %, {trials}{source and f', {source}'}"] = percent(rate)
     return figures
+
+
+def backend_figures(bundle: Path, corpus: Path, lists: Sequence[str]) -> Figures:
+    """Return the equal error rate of each list as `verify` scores it, where a backend lies beside.
+
+    A bundle without one has no such figures: its scores are the cosines.
+    """
+    figures: Figures = {}
+    for trials in _there(corpus, lists) if backend_of(bundle) else ():
+        listed = read_trials(corpus / f"{trials}.txt")
+        scores = score_trials(listed, corpus, str(bundle), device="cpu").values
+        figures[BY_BACKEND.format(trials)] = percent(equal_error_rate(listed.targets, scores))
+    return figures
+
+
+def _there(corpus: Path, lists: Sequence[str]) -> Iterator[str]:
+    """Give the lists of trials that the corpus has."""
+    for trials in lists:
+        if (corpus / f"{trials}.txt").exists():
+            yield trials
+        else:
+            log.info("report: no %s.txt in the corpus, left out", trials)
 
 
 def scene_figures(

@@ -40,9 +40,10 @@ log = logging.getLogger(__name__)
 def voices(corpus: Path, work: Path, folder: Path, settings: TinySettings, bundle: Path) -> None:
     """Train a head in `folder`, or go on from its last checkpoint, and write it into `bundle`.
 
-    Encoder and other heads stay as they are, and so do figures that are not of verification; a
-    backend beside them goes, as it is of the voices before. Raises SettingsError where settings
-    have no such head, `bundle` is no folder of one, or nothing is prepared.
+    Encoder and other heads stay as they are, and so do figures that are not of verification; those
+    that are go, and so does a backend beside them, as they are of the voices before. Raises
+    SettingsError where settings have no such head, `bundle` is no folder of one, or nothing is
+    prepared.
     """
     chosen = settings.voices
     if chosen is None:
@@ -57,7 +58,8 @@ def voices(corpus: Path, work: Path, folder: Path, settings: TinySettings, bundl
     model = load_model(str(bundle))
     storage = model.card.weights.storage if model.card.weights else settings.card.storage
     heads = {**model.card.heads, SPEAKER: chosen.head.model_dump(exclude_none=True)}
-    card = model.card.model_copy(update={"heads": heads})
+    kept = {name: each for name, each in model.card.figures.items() if not name.startswith("EER")}
+    card = model.card.model_copy(update={"heads": heads, "figures": kept})
     part = {**head.state_dict(), **beside(work, bundle, chosen)}
     write_bundle(bundle, {**model.state, SPEAKER: part}, card, storage)
     found = voice_figures(embedder(bundle), corpus, work, settings.evaluation)

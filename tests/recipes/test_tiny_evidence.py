@@ -1,6 +1,7 @@
 """The evidence is one table of measured figures, which the bundle's card keeps."""
 
 import csv
+import json
 import shutil
 import subprocess
 import sys
@@ -13,10 +14,12 @@ import soundfile
 import torch
 from pyannote.core import Annotation, Segment
 
+from commands import Command
 from small_prepared import Prepared, write_prepared
 from wavlm_meeting.audio.read import read_audio
 from wavlm_meeting.checkpoints.card import read_card
 from wavlm_meeting.checkpoints.catalog import embedded_models
+from wavlm_meeting.checkpoints.folders import BACKEND
 from wavlm_meeting.config import read_toml
 from wavlm_meeting.diarization import load_pipeline
 from wavlm_meeting.errors import FormatError, SettingsError
@@ -40,12 +43,16 @@ from wavlm_meeting.recipes.tiny.evidence import (
     real_time_factor,
     tables,
 )
-from wavlm_meeting.recipes.tiny.figures import SIMULATED
+from wavlm_meeting.recipes.tiny.figures import BY_BACKEND, SIMULATED, backend_figures
 from wavlm_meeting.verification.load import load_speaker_model
 
 PEOPLE = ("p225", "p226", "p227")
 MEETING = "meetings/pyannote_sample.flac"
-ABSENT = ("EER %, trials_test_hard", "EER %, trials_test_cv")
+ABSENT = [
+    form.format(name)
+    for form in ("EER %, {}", BY_BACKEND)
+    for name in ("trials_test_hard", "trials_test_cv")
+]
 """Rows of lists that the small corpus lacks."""
 SMALL = """
 [encoder]
@@ -129,9 +136,26 @@ def test_the_table_as_typed(corpus: Path) -> None:
     for row in second[2:]:
         name, own, same = row.strip("| ").split(" | ")
         assert own == same == f"{card.figures[f'same: {name}']:g}"
-    assert len(second) == 2 + 4
+    assert len(second) == 2 + 5
     assert card.weights == before.weights
     assert (folder / "work" / "coded.npy").exists()
+
+
+def test_errors_by_the_backend_are_those_of_verify(
+    command: Command, corpus: Path, tmp_path: Path
+) -> None:
+    """Scores are those that the command gives; without a backend there is no such figure."""
+    bundle = shutil.copytree(embedded_models()["mini"], tmp_path / "bundle")
+    listed = corpus / "trials_test.txt"
+    words = ["verify", "--trials", listed, "--root", corpus, "--out", "scores", "--model", bundle]
+    answer = command(*words, "--json")
+    assert answer.returncode == 0, answer.stderr
+    own = backend_figures(bundle, corpus, ("trials_test", "trials_none"))
+    assert own == {
+        BY_BACKEND.format("trials_test"): round(100 * json.loads(answer.stdout)["eer"], 2)
+    }
+    (bundle / BACKEND).unlink()
+    assert backend_figures(bundle, corpus, ("trials_test",)) == {}
 
 
 def test_what_is_no_bundle_or_no_ablation_is_said(corpus: Path) -> None:

@@ -362,7 +362,10 @@ def test_a_bundle_gets_a_head_that_verification_takes(
     figures = read_card(bundle).figures
     changed = {name for name in figures if figures[name] != before.card.figures.get(name)}
     assert changed
-    assert all(name.startswith("EER %") for name in changed)
+    assert all(name.startswith("EER %, trials_dev_cv") for name in changed)
+    stale = {name for name in before.card.figures if name.startswith("EER")} - changed
+    assert stale
+    assert not stale & set(figures)
 
     samples = np.random.default_rng(2).standard_normal(32_000).astype(np.float32)
     model = load_speaker_model(bundle)
